@@ -96,28 +96,3 @@ impl GroupReceiver<Meta> for DurableGroups {
 
     fn ended(&self) {}
 }
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-    use openraft::vote::RaftLeaderId;
-
-    use super::super::super::types::LeaderId;
-    use super::*;
-
-    fn id(term: u64, index: u64) -> Option<LogId> {
-        Some(LogId::new(LeaderId::new(term, 1).to_committed(), index))
-    }
-
-    // D2: an entry of a later term that was cut off is no sign that those of an earlier term, which follow, are durable
-    #[test]
-    fn what_was_cut_off_is_durable_no_more() {
-        let durable = DurableGroups::new(0, id(3, 8));
-        let is_durable = |last| durable.until(last).now_or_never().is_some();
-        assert!(is_durable(id(3, 8)) && !is_durable(id(3, 9)));
-        durable.ends_at(id(1, 7));
-        assert!(is_durable(id(1, 7)) && !is_durable(id(2, 8)));
-        durable.has(id(2, 8));
-        assert!(is_durable(id(2, 8)) && !is_durable(id(2, 9)));
-    }
-}
