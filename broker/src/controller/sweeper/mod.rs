@@ -69,12 +69,9 @@ impl Sweeper {
     }
 
     async fn sweep(&self, (node, epoch): Epoch) -> Result<(), StorageError> {
-        let image = self.metadata.image();
-        // another controller may have swept it since, and the image does not know the seal any more (W10)
-        if !closed(&image).contains(&(node, epoch)) {
+        let Some(kept) = kept(&self.metadata.image(), (node, epoch)) else {
             return Ok(());
-        }
-        let kept = kept(&image, (node, epoch));
+        };
         let prefix = layout::wal(node, epoch);
         let listed = self.storage.list(&prefix, None);
         let listed = listed.map_ok(|entry| entry.key);
@@ -103,20 +100,25 @@ fn closed(image: &MetadataImage) -> BTreeSet<Epoch> {
     closed.collect()
 }
 
-/// The keys of the objects of a closed epoch that a sweep leaves: its seal, and the objects that an index covers.
-fn kept(image: &MetadataImage, (node, epoch): Epoch) -> BTreeSet<ObjectKey> {
+/// The keys of the objects of a closed epoch that a sweep leaves: its seal, and the objects that an index covers. `None` if
+/// the image does not know the seal, because another controller has swept the epoch since (W10).
+fn kept(image: &MetadataImage, (node, epoch): Epoch) -> Option<BTreeSet<ObjectKey>> {
     // also of a node that was unregistered: a process of it that was paused must find the seal (W10)
-    let closed = image.remembered(node).into_iter();
-    let closed = closed.flat_map(|node| node.closed());
-    let seals = closed.filter(|(of, _)| *of == epoch);
-    let seals = seals.map(|(_, seal)| ObjectId {
+    let mut closed = image.remembered(node)?.closed();
+    let (_, seal) = closed.find(|(of, _)| *of == epoch)?;
+    let seal = ObjectId {
         node,
         epoch,
         kind: ObjectKind::Wal,
         number: seal.at,
-    });
+    };
     let covered = image.covered();
     let covered = covered.filter(|(_, covers)| (covers.node, covers.epoch) == (node, epoch));
     let covered = covered.flat_map(|(_, covers)| covers.names());
-    seals.chain(covered).map(layout::object).collect()
+    Some(
+        std::iter::once(seal)
+            .chain(covered)
+            .map(layout::object)
+            .collect(),
+    )
 }

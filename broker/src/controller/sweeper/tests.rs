@@ -106,11 +106,14 @@ impl Closed {
         }
     }
 
-    fn start(&self) {
+    fn sweeper(&self) -> Sweeper {
         let metadata = Arc::<Led>::clone(&self.metadata);
         let store = Arc::<MemoryStorage>::clone(&self.store);
-        let sweeper = Sweeper::new(metadata, store, GRACE);
-        self.tasks.spawn(TaskKind::Sweeper, sweeper.run());
+        Sweeper::new(metadata, store, GRACE)
+    }
+
+    fn start(&self) {
+        self.tasks.spawn(TaskKind::Sweeper, self.sweeper().run());
     }
 
     async fn put(&self, epoch: u64, number: u64) {
@@ -180,6 +183,23 @@ async fn the_seal_of_a_node_that_was_unregistered_is_left() {
     let left: Vec<String> = (0..=SEAL).map(|n| format!("wal/2/{epoch}/{n}")).collect();
     assert_eq!(closed.keys().await, left);
     closed.tasks.stop().await;
+}
+
+// W10: a controller that was paused between its two looks at the metadata
+#[tokio::test(start_paused = true)]
+async fn a_sweep_of_an_epoch_that_was_swept_meanwhile_leaves_the_seal() {
+    let closed = Closed::new();
+    let epoch = closed.epoch.0;
+    closed.put(epoch, SEAL).await;
+    let swept = EpochSwept {
+        node: OTHER.0,
+        epoch,
+    };
+    let applied = closed.metadata.apply(Action::EpochSwept(swept));
+    applied.expect("is recorded");
+    let again = closed.sweeper().sweep((OTHER, closed.epoch)).await;
+    again.expect("has nothing to do");
+    assert_eq!(closed.keys().await, [format!("wal/2/{epoch}/{SEAL}")]);
 }
 
 // W9, W10, G3: in the end the bucket holds nothing of the epoch but its seal, in whatever order the two tasks work
