@@ -21,10 +21,10 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::handler::{Handler, Reply, deadline_of};
-use super::topic::resolve_topic;
+use super::topic::{resolve_topic, wait_created};
 use crate::auth::Operation;
 use crate::placement;
-use crate::topics::{CREATION_DEADLINE, PARTITIONS_PER_REQUEST_MAX};
+use crate::topics::PARTITIONS_PER_REQUEST_MAX;
 
 /// Serves CreatePartitions.
 #[derive(Debug)]
@@ -63,18 +63,7 @@ impl Handler for CreatePartitions {
                 error_message: refusal.and_then(|refusal| refusal.text()),
             });
         }
-        let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
-        let are_led = async {
-            for (id, indexes) in grown {
-                let partitions = &ctx.broker.partitions;
-                partitions.wait_created(id, indexes, deadline).await;
-            }
-        };
-        // they exist: a broker that stops says so at once (A5)
-        tokio::select! {
-            () = are_led => {}
-            () = ctx.connection.ends() => {}
-        }
+        wait_created(&ctx, grown, deadline).await;
         Reply::Ready(response)
     }
 }

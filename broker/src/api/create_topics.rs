@@ -21,9 +21,10 @@ use super::alter_configs::twice;
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::handler::{Handler, Reply, deadline_of};
+use super::topic::wait_created;
 use crate::auth::{Operation, Resource};
 use crate::topic_configs::TOPIC_KEYS;
-use crate::topics::{CREATION_DEADLINE, NewTopic};
+use crate::topics::NewTopic;
 
 /// Serves CreateTopics.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Handler for CreateTopics {
                 create(&ctx, topic, request.validate_only, deadline).await
             };
             let answer = created.map(|(answer, created)| {
-                created_topics.extend(created);
+                created_topics.extend(created.map(|topic| (topic.id, topic.partition_indexes())));
                 answer
             });
             response
@@ -74,20 +75,7 @@ impl Handler for CreateTopics {
                     ..Default::default()
                 }));
         }
-        // the leaders of all topics come in few commands
-        let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
-        let are_led = async {
-            for topic in created_topics {
-                let (id, indexes) = (topic.id, topic.partition_indexes());
-                let partitions = &ctx.broker.partitions;
-                partitions.wait_created(id, indexes, deadline).await;
-            }
-        };
-        // they exist: a broker that stops says so at once (A5)
-        tokio::select! {
-            () = are_led => {}
-            () = ctx.connection.ends() => {}
-        }
+        wait_created(&ctx, created_topics, deadline).await;
         Reply::Ready(response)
     }
 }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::error::Refusal;
 use super::handler::{Handler, Reply, element_bytes};
-use super::topic::resolve_topic;
+use super::topic::{resolve_topic, wait_created};
 use crate::auth::{Operation, Resource};
 use crate::cluster::{BrokerEndpoint, Cluster, NO_BROKER};
 use crate::topics::{CLUSTER_METADATA, CREATION_DEADLINE, on_first_use};
@@ -157,14 +157,16 @@ async fn find_all(
         };
         all.push((asked, found));
     }
+    let created = new.iter().filter_map(|at| {
+        let topic = all[*at].1.as_ref().ok()?;
+        Some((topic.id, topic.partition_indexes()))
+    });
+    let created: Vec<_> = created.collect();
+    wait_created(ctx, created, deadline).await;
     for at in new {
-        let Some((_, Ok(topic))) = all.get_mut(at) else {
-            continue;
-        };
-        let (id, indexes) = (topic.id, topic.partition_indexes());
-        let partitions = &ctx.broker.partitions;
-        partitions.wait_created(id, indexes, deadline).await;
-        if let Some(led) = ctx.broker.topic_by_id(id) {
+        if let Some((_, Ok(topic))) = all.get_mut(at)
+            && let Some(led) = ctx.broker.topic_by_id(topic.id)
+        {
             *topic = led;
         }
     }

@@ -1,13 +1,17 @@
-//! Looks topics up, with one order of the two questions: whether a topic exists, and whether the client may know it.
+//! Looks topics up, with one order of the two questions: whether a topic exists, and whether the client may know it. Waits
+//! for those that a request has created.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use highwater_kraft_meta::TopicImage;
 use highwater_protocol::ErrorCode;
 use highwater_types::TopicId;
+use tokio::time::Instant;
 
 use super::context::RequestContext;
 use crate::auth::{Operation, Resource};
+use crate::topics::CREATION_DEADLINE;
 
 /// The topic that a request names, if its principal may perform `operation` on it. It is named by id in the versions
 /// whose requests have ids, otherwise by name.
@@ -35,4 +39,26 @@ pub(super) fn resolve_topic(
     let topic = topic.ok_or(ErrorCode::UnknownTopicId)?;
     may(&topic.name)?;
     Ok(topic)
+}
+
+/// Waits until partitions that a request has created are led, and those that this broker leads are open: until the deadline,
+/// at most for [`CREATION_DEADLINE`], and no longer once no further request comes (A5), because the partitions exist. The
+/// leaders of all topics come in few commands.
+pub(super) async fn wait_created(
+    ctx: &RequestContext,
+    created: impl IntoIterator<Item = (TopicId, Range<i32>)>,
+    deadline: Instant,
+) {
+    let deadline = deadline.min(Instant::now() + CREATION_DEADLINE);
+    let are_led = async {
+        for (id, indexes) in created {
+            let partitions = &ctx.broker.partitions;
+            partitions.wait_created(id, indexes, deadline).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = are_led => {}
+        () = ctx.connection.ends() => {}
+    }
 }
