@@ -183,7 +183,7 @@ impl Node {
         if let Some(logs) = logs {
             let asked = (&stores, &addresses.advertised[..]);
             let opened = start_broker(&config, machine, tasks, &phase, asked, logs).await;
-            let opened = match opened {
+            let (started, found) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
                     // the lock is kept until nothing of this start works any more
@@ -192,14 +192,13 @@ impl Node {
                     return Err(error);
                 }
             };
-            let serving = serve(&opened.0, &*machine.network, for_clients, tasks);
+            connections = Some(serve(&started, &*machine.network, for_clients, tasks));
             phase.send_replace(Phase::Serving(Sampler {
-                broker: Arc::clone(&opened.0),
+                broker: Arc::clone(&started),
                 device: Arc::clone(&machine.device),
                 requests: Arc::clone(&stores.requests),
             }));
-            (broker, recovered) = (Some(opened.0), opened.1);
-            connections = Some(serving);
+            (broker, recovered) = (Some(started), found);
         } else {
             phase.send_replace(Phase::Controlling(ControllerSampler {
                 metadata: Arc::clone(&stores.metadata),

@@ -63,6 +63,12 @@ struct Open {
     by_ip: BTreeMap<IpAddr, BTreeMap<u64, Arc<ConnectionInfo>>>,
 }
 
+impl Open {
+    fn all(&self) -> impl Iterator<Item = &Arc<ConnectionInfo>> {
+        self.by_ip.values().flat_map(BTreeMap::values)
+    }
+}
+
 impl Connections {
     /// No connections yet.
     #[must_use]
@@ -122,15 +128,8 @@ impl Connections {
     /// Takes no further request, and waits until those in progress are answered, at most until the deadline (A5). The
     /// connections stay open.
     pub(crate) async fn finish(&self, deadline: Instant) {
-        let infos = || -> Vec<_> {
-            let open = self.open();
-            let infos = open.by_ip.values().flat_map(BTreeMap::values);
-            infos.cloned().collect()
-        };
-        for info in infos() {
-            info.stop();
-        }
-        while infos().iter().any(|info| info.is_busy()) && Instant::now() < deadline {
+        self.open().all().for_each(|info| info.stop());
+        while self.open().all().any(|info| info.is_busy()) && Instant::now() < deadline {
             tokio::time::sleep(STOP_LOOK).await;
         }
     }
