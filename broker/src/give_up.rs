@@ -17,9 +17,8 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
-use crate::quorum::NetworkTransport;
+use crate::operator::reach;
 use crate::storage;
-use crate::tls::Contexts;
 
 /// How many times the command asks: each time a session passes, and two attempts are enough if the node is dead.
 const ATTEMPTS: u32 = 4;
@@ -66,12 +65,7 @@ impl GivingUp {
         machine: &Machine,
         (node, epoch): (i32, u64),
     ) -> Result<Self, NodeError> {
-        let control = machine.control.start().map_err(NodeError::Control)?;
-        let tasks = Tasks::new(control);
-        let tls = Contexts::open(config, &machine.clock).await?;
-        let of_calls = tls.of_calls();
-        let controllers = NetworkTransport::new(config, machine, tasks.control(), of_calls);
-        let controllers = Arc::new(controllers);
+        let (tasks, controllers) = reach(config, machine).await?;
         let mut lock = None;
         // the other voters of a quorum decide without this one, and could not call it
         let is_alone = config.quorum.controllers.len() <= 1;

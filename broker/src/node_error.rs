@@ -132,7 +132,7 @@ pub enum NodeError {
          controller.quorum.voters name running controllers (a process that is alone has nobody who could lead in its place)"
     )]
     NoControllers,
-    /// The active controller does not say who the controllers are.
+    /// The active controller does not say which controllers there are.
     #[error("the controllers do not say which of them have a vote: {0}")]
     NoQuorum(String),
     /// A controller can't get a vote, or has none to lose.

@@ -34,11 +34,7 @@ impl Operator {
         if config.quorum.controllers.is_empty() {
             return Err(NodeError::NoControllers);
         }
-        let control = machine.control.start().map_err(NodeError::Control)?;
-        let tasks = Tasks::new(control);
-        let tls = Contexts::open(config, &machine.clock).await?;
-        let controllers = NetworkTransport::new(config, machine, tasks.control(), tls.of_calls());
-        let controllers = Arc::new(controllers);
+        let (tasks, controllers) = reach(config, machine).await?;
         let observing = storage::observe(machine, &controllers, &tasks);
         let observed = timeout(ANSWER, observing).await;
         let metadata = observed.map_err(|_elapsed| NodeError::NoControllers)??;
@@ -57,4 +53,16 @@ impl Operator {
         self.tasks.stop().await;
         Ok(self.metadata.shutdown().await?)
     }
+}
+
+/// The way to the controllers that the configuration names, and the tasks by which a command works.
+pub(crate) async fn reach(
+    config: &Config,
+    machine: &Machine,
+) -> Result<(Tasks, Arc<NetworkTransport>), NodeError> {
+    let control = machine.control.start().map_err(NodeError::Control)?;
+    let tasks = Tasks::new(control);
+    let tls = Contexts::open(config, &machine.clock).await?;
+    let controllers = NetworkTransport::new(config, machine, tasks.control(), tls.of_calls());
+    Ok((tasks, Arc::new(controllers)))
 }
