@@ -7,6 +7,8 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::time::pause;
 pub(crate) use highwater_kafka_peer::process::free_port;
 pub(crate) use highwater_kafka_peer::process::{end, wait};
 
@@ -78,8 +80,7 @@ impl Broker {
                 );
                 return Ok(log);
             }
-            #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
-            std::thread::sleep(TRY_EVERY);
+            pause(TRY_EVERY);
         }
         bail!(
             "the broker didn't end: {}",

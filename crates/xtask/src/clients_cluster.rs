@@ -14,6 +14,7 @@ use crate::cluster::{BROKERS, Cluster, rack};
 use crate::report::{Outcome, say};
 use crate::rust::run;
 use crate::scenario::{Program, programs};
+use crate::time::{now, pause};
 
 /// The number of programs that run at the same time.
 const AT_ONCE: usize = 3;
@@ -78,8 +79,7 @@ fn all(ready: &Ready, ended: &AtomicUsize, bootstrap: &str) -> Vec<String> {
     };
     let mut failed = Vec::new();
     while let Some((name, mut program)) = next() {
-        #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-        let since = std::time::Instant::now();
+        let since = now();
         let played = run(program.args([bootstrap, name]));
         say(&format!("{name}: {:.1} s", since.elapsed().as_secs_f64()));
         if let Err(error) = played {
@@ -93,8 +93,7 @@ fn all(ready: &Ready, ended: &AtomicUsize, bootstrap: &str) -> Vec<String> {
 /// Drains the brokers one after the other, and returns how often.
 fn disturb(cluster: &Cluster, goes_on: impl Fn() -> bool) -> Result<usize> {
     for (drains, broker) in BROKERS.into_iter().cycle().enumerate() {
-        #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
-        std::thread::sleep(CALM);
+        pause(CALM);
         if !goes_on() {
             return Ok(drains);
         }

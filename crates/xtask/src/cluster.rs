@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use highwater_kafka_peer::process::{self, get};
 
 use crate::broker::{end, free_port, wait};
+use crate::time::pause;
 
 /// The controllers that form the quorum.
 pub(crate) const CONTROLLERS: [u32; 3] = [7101, 7102, 7103];
@@ -30,11 +31,6 @@ const ACTIVE: &str = "highwater_controller_registered_brokers{state=\"active\"} 
 /// The rack of a node: each has its own.
 pub(crate) fn rack(id: u32) -> String {
     format!("rack-{id}")
-}
-
-fn rest() {
-    #[expect(clippy::disallowed_methods, reason = "a tool that waits for a process")]
-    std::thread::sleep(TRY_EVERY);
 }
 
 /// The processes; killed when dropped.
@@ -241,7 +237,7 @@ impl Cluster {
                     return Ok(id);
                 }
             }
-            rest();
+            pause(TRY_EVERY);
         }
         bail!("no controller counts {brokers} brokers that serve")
     }
@@ -255,7 +251,7 @@ impl Cluster {
             if let Some(told) = lines.find_map(|line| line.strip_prefix("directory.id=")) {
                 return Ok(told.to_owned());
             }
-            rest();
+            pause(TRY_EVERY);
         }
         bail!("controller {id} has no directory.id")
     }

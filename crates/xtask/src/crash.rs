@@ -11,6 +11,7 @@ use crate::jars::has;
 use crate::python;
 use crate::report::{Outcome, say};
 use crate::rust::{self, run};
+use crate::time::now;
 
 const SCRIPT: &str = "tests/clients/python/crash.py";
 const BINARY: &str = "target/release/highwater";
@@ -110,8 +111,7 @@ pub(crate) fn soak(what: Soaked, minutes: u64, first_seed: u64) -> Result<()> {
     clear(SOAK_DIR)?;
     let time = Duration::from_secs(minutes.saturating_mul(60));
     let port = free_port()?.to_string();
-    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-    let since = std::time::Instant::now();
+    let since = now();
     for seed in first_seed.. {
         let number = seed.to_string();
         let mut script = Command::new(&python);

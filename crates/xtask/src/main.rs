@@ -21,6 +21,7 @@ mod s3_access;
 mod scenario;
 mod server;
 mod suites;
+mod time;
 mod tools;
 mod tools_cluster;
 

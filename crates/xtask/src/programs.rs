@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::jars::{has, hash};
 use crate::report::say;
 use crate::rust::run;
+use crate::time::now;
 
 /// The modules, each with its pins.
 const MODULES: &str = "tests/servers";
@@ -81,14 +82,20 @@ pub(crate) fn has_go() -> bool {
     has("go", "version")
 }
 
-/// The place under `target/` of what a module builds.
-fn place(module: &str) -> Result<PathBuf> {
+/// What is made of a module, once under `target/`: `make` writes it to another path, so that it is never there in part.
+fn once(module: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let stamp = hash(&std::fs::read(
         Path::new(MODULES).join(module).join("go.sum"),
     )?);
     let deps = std::fs::canonicalize("target")?.join("test-deps");
     std::fs::create_dir_all(&deps)?;
-    Ok(deps.join(format!("{module}-{}", &stamp[..12])))
+    let made = deps.join(format!("{module}-{}", &stamp[..12]));
+    if !made.exists() {
+        let fresh = deps.join(format!("{module}.new"));
+        make(&fresh)?;
+        std::fs::rename(fresh, &made)?;
+    }
+    Ok(made)
 }
 
 /// Adds to a command that runs Go: build packages of a module to a file or a directory.
@@ -105,37 +112,29 @@ fn build(go: &mut Command, module: &str, packages: &[&str], flags: &str, to: &Pa
 impl Program {
     /// The path of the program, which is built once under `target/`.
     pub(crate) fn build(self) -> Result<PathBuf> {
-        let program = place(self.module)?;
-        if !program.exists() {
-            let fresh = program.with_file_name(format!("{}.new", self.module));
+        once(self.module, |fresh| {
             let mut go = Command::new("go");
-            build(&mut go, self.module, &[self.package], "", &fresh)?;
-            std::fs::rename(fresh, &program)?;
-        }
-        Ok(program)
+            build(&mut go, self.module, &[self.package], "", fresh)
+        })
     }
 }
 
 impl Programs {
     /// The directory of the programs, which are built once under `target/`.
     pub(crate) fn build(self) -> Result<PathBuf> {
-        let dir = place(self.module)?;
-        if !dir.exists() {
-            #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-            let since = std::time::Instant::now();
-            let fresh = dir.with_file_name(format!("{}.new", self.module));
-            std::fs::create_dir_all(&fresh)?;
+        once(self.module, |fresh| {
+            let since = now();
+            std::fs::create_dir_all(fresh)?;
             let flags = self.version_of.map(|of| self.version_flags(of));
             let flags = flags.transpose()?.unwrap_or_default();
             // suites that run meanwhile go first
             let mut go = Command::new("nice");
             go.args(["-n", "19", "go"]);
-            build(&mut go, self.module, self.packages, &flags, &fresh)?;
-            std::fs::rename(fresh, &dir)?;
+            build(&mut go, self.module, self.packages, &flags, fresh)?;
             let seconds = since.elapsed().as_secs();
             say(&format!("{}: built in {seconds} s", self.module));
-        }
-        Ok(dir)
+            Ok(())
+        })
     }
 
     /// The linker's flags by which Kubernetes' programs tell their version, on which charts depend.

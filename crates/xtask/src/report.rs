@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::suites::{self, Suite};
+use crate::time::now;
 
 /// The number of suites that run at the same time where several may.
 const AT_ONCE: usize = 2;
@@ -149,8 +150,7 @@ fn run(
 ) -> (Duration, Row) {
     let name = suite.name;
     say(&format!("== {name}"));
-    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-    let since = std::time::Instant::now();
+    let since = now();
     let row = match body() {
         Ok(Outcome::Passed) => Row::Passed,
         Ok(Outcome::Skipped(why)) if require_all => {

@@ -12,6 +12,7 @@ use crate::python;
 use crate::report::{Body, Outcome, Report, say};
 use crate::rust::run;
 use crate::server::{BUCKET, Kind, Server};
+use crate::time::pause;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// The suites with clients that are repeated with the broker's log on the server.
@@ -231,11 +232,6 @@ fn settled(admin: &str) -> Result<Counts> {
         last = now;
     }
     Ok(last)
-}
-
-fn pause(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a tool waits for a process")]
-    std::thread::sleep(time);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "small numbers, to be printed")]

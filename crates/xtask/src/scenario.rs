@@ -118,13 +118,20 @@ fn go(suite: &str) -> Result<Program> {
     if !has("go", "version") {
         return Ok(Program::Missing("go is missing".to_owned()));
     }
-    let name = suite.trim_start_matches("scenario-");
-    let binary = std::fs::canonicalize("target")?.join(format!("test-deps/{suite}"));
-    let mut build = Command::new("go");
-    build.args(["build", "-mod=readonly", "-buildvcs=false", "-o"]);
-    let package = format!("./{name}");
-    run(build.arg(&binary).arg(package).current_dir(GO))?;
+    let binary = build_go(suite.trim_start_matches("scenario-"), suite)?;
     Ok(Program::Ready(Command::new(binary)))
+}
+
+/// Builds a program of the Go module, which needs no library of the machine.
+pub(crate) fn build_go(package: &str, name: &str) -> Result<PathBuf> {
+    let binary = std::fs::canonicalize("target")?
+        .join("test-deps")
+        .join(name);
+    let mut build = Command::new("go");
+    build.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"]);
+    build.arg("-o").arg(&binary).arg(format!("./{package}"));
+    run(build.env("CGO_ENABLED", "0").current_dir(GO))?;
+    Ok(binary)
 }
 
 /// kafkajs; `package-lock.json` pins the versions and checksums of its packages.

@@ -10,6 +10,7 @@ use highwater_kafka_peer::process::{end, get, wait};
 
 use crate::broker::free_port;
 use crate::programs;
+use crate::time::pause;
 
 /// The bucket that exists from the start.
 pub(crate) const BUCKET: &str = "highwater";
@@ -147,8 +148,7 @@ impl Server {
             if ready()? {
                 return Ok(server);
             }
-            #[expect(clippy::disallowed_methods, reason = "a tool waits for a process")]
-            std::thread::sleep(TRY_EVERY);
+            pause(TRY_EVERY);
         }
         anyhow::bail!(
             "the object store on {address} is not ready: {}",

@@ -11,6 +11,7 @@ use super::connection::{Came, Connection};
 use super::masks::Masks;
 use super::scenario::{Request, Scenario, Sent, Step};
 use super::wire;
+use crate::time::pause;
 
 /// A request and its outcome.
 #[derive(Debug, Clone)]
@@ -64,11 +65,6 @@ const MAIN: &str = "main";
 /// answered.
 const PROBE: i32 = 0x0050_0B0E;
 
-fn sleep(time: Duration) {
-    #[expect(clippy::disallowed_methods, reason = "a tool waits for a process")]
-    std::thread::sleep(time);
-}
-
 impl<'a> Driver<'a> {
     pub(super) fn new(plan: &'a Plan, address: &str) -> Result<Self> {
         let (_, port) = address
@@ -105,7 +101,7 @@ impl<'a> Driver<'a> {
 
     fn step(&mut self, scenario: &Scenario, number: i16, step: &Step) -> Result<()> {
         match step {
-            Step::Pause(time) => sleep(Duration::from_millis(*time)),
+            Step::Pause(time) => pause(Duration::from_millis(*time)),
             Step::Answer(connection) => {
                 let pending = self.pending.remove(connection);
                 let pending =
@@ -181,7 +177,7 @@ impl<'a> Driver<'a> {
                 && !matches!(at(&outcome, path), None | Some(Value::Null))
                 && at(&outcome, path) != Some(&Value::from("NONE"))
             {
-                sleep(UNTIL_EVERY);
+                pause(UNTIL_EVERY);
                 continue;
             }
             self.note(&pending, outcome);

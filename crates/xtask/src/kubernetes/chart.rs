@@ -1,18 +1,20 @@
 //! The chart: what it renders is what Kubernetes and the broker accept, and wrong values are refused with the reason.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
+use super::control_plane::output_of;
 use super::schemas;
 use crate::programs;
 use crate::report::{Outcome, say};
 use crate::rust::run;
 use crate::server::Kind;
 
-const CHART: &str = "deploy/helm/highwater";
-const MATRIX: &str = "deploy/helm/highwater/ci";
+pub(super) const CHART: &str = "deploy/helm/highwater";
+/// Values for which the chart is tested.
+pub(super) const MATRIX: &str = "deploy/helm/highwater/ci";
 const PROCESSES: &str = "tests/kubernetes/processes.sh";
 const BINARY: &str = "target/release/highwater";
 /// Kinds of other projects, whose schemas Kubernetes does not have.
@@ -97,7 +99,7 @@ pub(crate) fn check() -> Result<Outcome> {
         let render = || {
             let mut template = Command::new(&helm);
             template.args(["template", "rel", CHART, "--namespace", "ns"]);
-            done(template.arg("--values").arg(values))
+            output_of(template.arg("--values").arg(values))
         };
         let rendered = render()?;
         ensure!(
@@ -154,7 +156,7 @@ pub(crate) fn processes() -> Result<Outcome> {
         std::fs::remove_dir_all(dir)?;
     }
     std::fs::create_dir_all(dir)?;
-    for (name, text) in properties(&done(&mut template)?)? {
+    for (name, text) in properties(&output_of(&mut template)?)? {
         std::fs::write(dir.join(format!("{name}.properties")), text)?;
     }
     let mut script = Command::new("unshare");
@@ -164,19 +166,6 @@ pub(crate) fn processes() -> Result<Outcome> {
     script.arg(std::fs::canonicalize(BINARY)?).arg(minio);
     run(&mut script)?;
     Ok(Outcome::Passed)
-}
-
-/// Runs a command that must succeed, and returns what it wrote to standard output.
-fn done(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output()?;
-    if !status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&stderr));
-    }
-    Ok(String::from_utf8(stdout)?)
 }
 
 fn conforms(kubeconform: &Path, schemas: &Path, rendered: &str) -> Result<()> {
@@ -229,7 +218,7 @@ fn is_accepted(name: &str, text: &str) -> Result<()> {
         ("NODE_ID", "1000"),
         ("ZONE", "zone-1"),
     ]);
-    let told = done(&mut config).with_context(|| name.to_owned())?;
+    let told = output_of(&mut config).with_context(|| name.to_owned())?;
     let mut settings = told.lines().filter(|line| !line.starts_with('#'));
     let left = settings.find(|line| line.contains("${"));
     ensure!(

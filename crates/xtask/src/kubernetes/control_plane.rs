@@ -15,6 +15,7 @@ use crate::jars::has;
 use crate::programs;
 use crate::report::say;
 use crate::rust::run;
+use crate::time::{now, pause};
 
 /// The number of nodes, each in a zone of its own.
 pub(super) const NODES: u32 = 3;
@@ -58,12 +59,6 @@ pub(crate) struct Cluster {
     first: u32,
 }
 
-/// Waits for a moment.
-pub(super) fn rest() {
-    #[expect(clippy::disallowed_methods, reason = "a tool that waits for processes")]
-    std::thread::sleep(TRY_EVERY);
-}
-
 /// Waits until a check holds, and returns how long that took. A check that fails is tried again too, because what it asks
 /// may be starting.
 pub(super) fn until(
@@ -71,8 +66,7 @@ pub(super) fn until(
     max: Duration,
     mut holds: impl FnMut() -> Result<bool>,
 ) -> Result<Duration> {
-    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-    let since = std::time::Instant::now();
+    let since = now();
     loop {
         let last = holds();
         if matches!(last, Ok(true)) {
@@ -82,7 +76,7 @@ pub(super) fn until(
             last?;
             bail!("not within {} s: {what}", max.as_secs());
         }
-        rest();
+        pause(TRY_EVERY);
     }
 }
 
@@ -371,7 +365,7 @@ fn remove_control_groups() -> Result<()> {
         match left {
             Ok(()) => break,
             Err(error) if tries == END_TRIES => return Err(error),
-            Err(_) => rest(),
+            Err(_) => pause(TRY_EVERY),
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ use self::release::Release;
 use crate::dist;
 use crate::image;
 use crate::report::{Outcome, Report, say};
+use crate::time::now;
 
 /// The name of the suite with a real control plane.
 pub(crate) const SUITE: &str = "kubernetes";
@@ -87,7 +88,7 @@ fn play(points: &[Point], is_kept: bool) -> Result<()> {
     };
     for point in points {
         say(&format!("-- {point:?}"));
-        let since = release::now();
+        let since = now();
         let proved = point.prove(&release);
         if proved.is_err() {
             say(&release.state());

@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::chart::CHART;
 use super::control_plane::{Cluster, output_of, until};
 use super::points::CLUSTER;
 use crate::jars;
 use crate::programs;
 use crate::report::say;
-use crate::rust::run;
+use crate::scenario::build_go;
+use crate::time::now;
 
 /// The name of the release, and the namespace in which only restricted pods are admitted.
 pub(super) const NAME: &str = "hw";
@@ -22,14 +24,12 @@ pub(super) const NAMESPACE: &str = "highwater";
 pub(super) const INSIDE: &str = "hw-highwater-bootstrap.highwater.svc.cluster.local:9092";
 /// Where clients outside begin: a port of any node.
 pub(super) const OUTSIDE: &str = "10.77.0.11:31089,10.77.0.12:31089,10.77.0.13:31089";
-const CHART: &str = "deploy/helm/highwater";
 const MANIFESTS: &str = "tests/kubernetes/cluster";
 const TOOLS: &str = "tests/clients/tools";
 /// The directory of Kafka's tools among the programs that xtask fetched.
 const JARS: &str = "kafka-tools-4.3.1";
 /// The program that writes and reads numbered records, there too.
 const STREAM: &str = "kubernetes-stream";
-const GO: &str = "tests/clients/go";
 /// The node port of broker 0; the next brokers have the next ones.
 const FIRST_NODE_PORT: usize = 31_090;
 /// The time in which a release becomes ready.
@@ -55,12 +55,6 @@ pub(super) struct Metadata {
     pub(super) leaders: BTreeSet<i64>,
 }
 
-/// The time now.
-pub(super) fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "a tool measures real time")]
-    Instant::now()
-}
-
 /// Where clients outside reach one broker, by any node.
 pub(super) fn outside(node: &str, broker: usize) -> String {
     format!("{node}:{}", FIRST_NODE_PORT + broker)
@@ -84,16 +78,7 @@ impl Release {
         let deps = helm.parent().context("no directory of programs")?;
         let deps = std::fs::canonicalize(deps)?;
         jars::fetch(TOOLS, JARS)?;
-        let mut go = Command::new("go");
-        go.args([
-            "build",
-            "-mod=readonly",
-            "-buildvcs=false",
-            "-trimpath",
-            "-o",
-        ]);
-        go.arg(deps.join(STREAM)).arg("./stream");
-        run(go.env("CGO_ENABLED", "0").current_dir(GO))?;
+        build_go("stream", STREAM)?;
         Ok(Self {
             cluster,
             helm,
@@ -185,6 +170,11 @@ impl Release {
         Ok(())
     }
 
+    /// Upgrades the release to the suite's values alone.
+    pub(super) fn reset(&self) -> Result<()> {
+        self.upgrade("broker.partition=0")
+    }
+
     /// Runs the chart's own test.
     pub(super) fn test(&self) -> Result<()> {
         let mut helm = self.cluster.inside(&self.helm);
@@ -209,6 +199,12 @@ impl Release {
     pub(super) fn restarts(&self, pod: &str) -> Result<u32> {
         let path = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
         Ok(self.kubectl(&["get", "pod", pod, path])?.parse()?)
+    }
+
+    /// The nodes of the pods 0, 1 and 2 of a component.
+    pub(super) fn nodes_of(&self, component: &str) -> Result<Vec<String>> {
+        let pods = (0..3).map(|ordinal| format!("{NAME}-highwater-{component}-{ordinal}"));
+        pods.map(|pod| self.node_of(&pod)).collect()
     }
 
     /// The node on which a pod is.

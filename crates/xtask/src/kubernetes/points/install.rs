@@ -29,14 +29,11 @@ pub(super) fn prove(release: &Release) -> Result<()> {
 /// Every set of pods is spread over the zones, and each broker's rack is its zone.
 fn zones(release: &Release) -> Result<()> {
     for component in ["broker", "controller"] {
-        let nodes: Result<BTreeSet<String>> = (0..3)
-            .map(|ordinal| release.node_of(&format!("hw-highwater-{component}-{ordinal}")))
-            .collect();
-        ensure!(nodes?.len() == 3, "the {component}s share a node");
+        let nodes: BTreeSet<String> = release.nodes_of(component)?.into_iter().collect();
+        ensure!(nodes.len() == 3, "the {component}s share a node");
     }
     let told = release.tool(true, CLUSTER, &["list-endpoints"])?;
-    for broker in 0..3 {
-        let node = release.node_of(&format!("hw-highwater-broker-{broker}"))?;
+    for (broker, node) in release.nodes_of("broker")?.iter().enumerate() {
         let zone = node.replace("node", "zone-");
         let line = told
             .lines()

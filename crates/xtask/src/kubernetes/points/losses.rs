@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::super::control_plane::{NODE_ADDRESSES, rest, until};
-use super::super::release::{OUTSIDE, Release, now, outside};
+use super::super::control_plane::{NODE_ADDRESSES, until};
+use super::super::release::{NAMESPACE, OUTSIDE, Release, outside};
 use super::super::stream::Stream;
 use super::lost_volume;
 use crate::report::say;
+use crate::time::{now, pause};
 
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(180);
 /// How often a broker is killed.
 const KILLS: u32 = 20;
 /// The node of the store and the clients, which neither is drained nor dies.
 const SPARED: &str = "node1";
-/// The pauses for which clients live with a dead node.
-const WITHOUT: u32 = 20;
+/// How long clients live with a dead node.
+const WITHOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn prove(release: &Release) -> Result<()> {
     evictions(release)?;
@@ -66,31 +67,22 @@ pub(super) fn replaced(release: &Release, pod: &str, before: &str) -> Result<()>
 
 /// A node that has a broker, and may lose it.
 fn node_of_a_broker(release: &Release) -> Result<String> {
-    for broker in 0..3 {
-        let node = release.node_of(&format!("hw-highwater-broker-{broker}"))?;
-        if node != SPARED {
-            return Ok(node);
-        }
-    }
-    bail!("all brokers are on {SPARED}")
+    let mut nodes = release.nodes_of("broker")?.into_iter();
+    let other = nodes.find(|node| node != SPARED);
+    other.with_context(|| format!("all brokers are on {SPARED}"))
 }
 
 /// The ids of the brokers on a node.
 fn brokers_on(release: &Release, node: &str) -> Result<Vec<i64>> {
-    let mut found = Vec::new();
-    for broker in 0..3 {
-        if release.node_of(&format!("hw-highwater-broker-{broker}"))? == node {
-            found.push(broker);
-        }
-    }
-    Ok(found)
+    let nodes = release.nodes_of("broker")?;
+    let found = (0..).zip(nodes).filter(|(_, of)| of == node);
+    Ok(found.map(|(broker, _)| broker).collect())
 }
 
 /// Evicts a pod; the reason if that is refused.
 fn evict(release: &Release, pod: &str) -> Result<Option<String>> {
-    let namespace = super::super::release::NAMESPACE;
-    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction");
-    let metadata = format!(r#""metadata":{{"name":"{pod}","namespace":"{namespace}"}}"#);
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
+    let metadata = format!(r#""metadata":{{"name":"{pod}","namespace":"{NAMESPACE}"}}"#);
     let eviction = format!(r#"{{"apiVersion":"policy/v1","kind":"Eviction",{metadata}}}"#);
     let told = release
         .cluster
@@ -115,9 +107,7 @@ fn drain(release: &Release) -> Result<()> {
         .kubectl(&[&drain[..], &["--timeout=180s"]].concat())?;
     let took = since.elapsed().as_secs_f64();
     say(&format!("{node} is drained after {took:.0} s"));
-    for _ in 0..WITHOUT {
-        rest();
-    }
+    pause(WITHOUT);
     release.cluster.kubectl(&["uncordon", &node])?;
     release.await_ready(3, WAIT_MAX)?;
     stream.finish("a drained node")
@@ -156,17 +146,12 @@ fn dead_node(release: &Release) -> Result<()> {
     say(&format!(
         "{name} is dead, and others lead the partitions of brokers {dead:?} after {seconds:.0} s"
     ));
-    for _ in 0..WITHOUT {
-        rest();
-    }
+    pause(WITHOUT);
     release.cluster.kubectl(&["delete", "node", &name])?;
     let path = "-o=jsonpath={.status.readyReplicas}";
     let took = until("three brokers are ready on two nodes", WAIT_MAX, || {
         let ready = release.kubectl(&["get", "statefulset", "hw-highwater-broker", path])?;
-        let nodes: Result<Vec<String>> = (0..3)
-            .map(|broker| release.node_of(&format!("hw-highwater-broker-{broker}")))
-            .collect();
-        Ok(ready == "3" && !nodes?.contains(&name))
+        Ok(ready == "3" && !release.nodes_of("broker")?.contains(&name))
     })?;
     let seconds = took.as_secs_f64();
     say(&format!(

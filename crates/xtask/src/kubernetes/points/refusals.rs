@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::super::control_plane::{output_of, rest, until};
+use super::super::control_plane::{output_of, until};
 use super::super::release::{NAMESPACE, OUTSIDE, Release};
 use super::super::stream::Stream;
 use crate::report::say;
+use crate::time::pause;
 
 /// The namespace of the releases that don't start.
 const ELSEWHERE: &str = "wrong";
 const WAIT_MAX: Duration = Duration::from_secs(120);
-/// The pauses in which a rollout that goes on after a bad pod would show.
+/// The looks at a rollout, in which it would show that it goes on after a bad pod.
 const WATCHED: u32 = 20;
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Values that helm refuses to install, and what the refusal says.
 const REFUSED: [(&str, &str); 5] = [
@@ -147,11 +149,11 @@ fn stopped_rollout(release: &Release) -> Result<()> {
         Ok(release.kubectl(&broker)? == "1 2")
     })?;
     for _ in 0..WATCHED {
-        rest();
+        pause(LOOK_EVERY);
         let told = release.kubectl(&broker)?;
         ensure!(told == "1 2", "the rollout goes on: {told}");
     }
-    release.upgrade("broker.partition=0")?;
+    release.reset()?;
     release.await_ready(3, WAIT_MAX)?;
     stream.finish("a rollout that stops at its first pod")?;
     say("ok a bad configuration stops at the first pod");

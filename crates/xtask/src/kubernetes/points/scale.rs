@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::super::control_plane::until;
-use super::super::release::{OUTSIDE, Release, now, within};
+use super::super::release::{OUTSIDE, Release, within};
 use super::super::stream::Stream;
 use super::CLUSTER;
+use crate::time::now;
 
 /// The time in which partitions follow.
 const FOLLOW_MAX: Duration = Duration::from_secs(30);

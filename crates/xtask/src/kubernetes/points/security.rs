@@ -3,11 +3,11 @@
 
 use anyhow::{Result, ensure};
 
+use super::super::chart::MATRIX;
 use super::super::control_plane::output_of;
 use super::super::release::{NAMESPACE, Release};
 use crate::report::say;
 
-const MATRIX: &str = "deploy/helm/highwater/ci";
 const ELSEWHERE: &str = "matrix";
 /// The kinds of which Kubernetes judges the pods.
 const OF_PODS: [&str; 3] = ["StatefulSet", "Job", "Pod"];

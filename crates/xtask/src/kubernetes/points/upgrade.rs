@@ -3,9 +3,10 @@
 use anyhow::{Result, ensure};
 
 use super::super::images::OTHER_TAG;
-use super::super::release::{INSIDE, OUTSIDE, Release, now};
+use super::super::release::{INSIDE, OUTSIDE, Release};
 use super::super::stream::Stream;
 use crate::report::say;
+use crate::time::now;
 
 pub(super) fn prove(release: &Release) -> Result<()> {
     let inside = Stream::start(release.stream_in_pod(), INSIDE, "upgrade-inside")?;
@@ -31,5 +32,5 @@ pub(super) fn prove(release: &Release) -> Result<()> {
     inside.finish("an upgrade, from a pod")?;
     outside.finish("an upgrade, from outside")?;
     // the points that follow have the first image again
-    release.upgrade("broker.partition=0")
+    release.reset()
 }
