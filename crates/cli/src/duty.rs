@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use highwater_broker::config::Config;
+use anyhow::bail;
 use highwater_broker::duties::{Draining, Duties, Duty};
 use highwater_broker::node::Machine;
-use highwater_broker::telemetry;
 use tokio::time::{Instant, sleep};
 
+use crate::operate::run;
 use crate::{DrainArgs, DutyArgs, config};
 
 /// How often a drain looks how far the broker is.
@@ -84,22 +83,6 @@ fn progress(node: i32, now: Draining) -> String {
         _ => "",
     };
     format!("Broker {node} leads {} partition(s){hint}.\n", now.led)
-}
-
-/// Runs a command on a runtime of its own.
-pub(crate) fn run(
-    args: &crate::ConfigArgs,
-    command: impl AsyncFnOnce(Config) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let settings = config::load(args)?;
-    telemetry::init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(command(settings));
-    runtime.shutdown_background();
-    outcome
 }
 
 #[cfg(test)]

@@ -1,23 +1,13 @@
 //! `highwater give-up`.
 
-use anyhow::Context;
 use highwater_broker::config::Config;
 use highwater_broker::node::{GivingUp, Machine};
-use highwater_broker::telemetry;
 
-use crate::{GiveUpArgs, config};
+use crate::{GiveUpArgs, config, operate};
 
 /// Says what is lost with a node's data directory, and gives it up if the operator confirms that.
 pub(crate) fn run(args: &GiveUpArgs) -> anyhow::Result<()> {
-    let settings = config::load(&args.config)?;
-    telemetry::init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let outcome = runtime.block_on(give_up(args, settings));
-    runtime.shutdown_background();
-    outcome
+    operate::run(&args.config, async |settings| give_up(args, settings).await)
 }
 
 async fn give_up(args: &GiveUpArgs, settings: Config) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ mod config;
 mod controllers;
 mod duty;
 mod give_up;
+mod operate;
 mod start;
 
 use std::process::ExitCode;
