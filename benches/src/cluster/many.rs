@@ -21,9 +21,11 @@ const EACH: i32 = 1_000;
 const METADATA_TOPICS: i32 = 100;
 const METADATA_LAST: i32 = 5;
 const IDLE: Duration = Duration::from_secs(60);
-/// What the producer writes in a second; it is far below what a broker takes.
+/// What the producer writes in a second, and in one request. With the object WAL each request then finds a token for its
+/// put (W4), so that the budget of puts does not hide what partitions cost.
 const RATE: ByteSize = ByteSize::mib(2);
-const SECONDS: u64 = 20;
+const BATCH: ByteSize = ByteSize::kib(128);
+const SECONDS: u64 = 40;
 /// The requests in flight, as many as clients have by default.
 const IN_FLIGHT: usize = 5;
 
@@ -50,7 +52,7 @@ pub(super) fn growth(lab: &mut Lab, cluster: &mut Cluster) -> Result<()> {
         let (_, leader) = view.leader(0).context("it has a leader")?;
         let load = Load {
             rate: Some(RATE),
-            ..Load::of_one_partition(ByteSize::kib(16), IN_FLIGHT)
+            ..Load::of_one_partition(BATCH, IN_FLIGHT)
         };
         let seconds = if lab.is_quick { 5 } else { SECONDS };
         let extent = Extent {
