@@ -18,7 +18,7 @@ pub(crate) use anomaly::{Anomaly, Violation};
 pub(crate) use assignment::Assignment;
 pub(crate) use by_epoch::ByEpoch;
 pub(crate) use partition::{Known, PartitionHistory};
-pub(crate) use quorum::{QuorumHistory, ToldQuorum};
+pub(crate) use quorum::{Leader, QuorumHistory, ToldQuorum};
 pub(crate) use retention::{Keeps, Sent};
 
 /// One partition, as its clients name it. A topic that was deleted and created again has other partitions.

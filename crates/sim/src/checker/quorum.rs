@@ -1,24 +1,48 @@
 //! The quorum of the controllers: a term has one leader, and what was committed stays in every later leader's log.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+
+use highwater_types::Uuid;
 
 use super::{Anomaly, ByEpoch, Violation};
 
 /// The known history of the quorum.
 #[derive(Debug, Default)]
 pub(crate) struct QuorumHistory {
-    leaders: BTreeMap<i32, i32>,
+    leaders: BTreeMap<i32, Leader>,
     /// The end of what was committed.
     committed: ByEpoch,
     /// The changes of the voters that were answered as made.
     pub(crate) changes: u64,
 }
 
+/// A controller with its data directory: a controller that has lost its directory is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leader {
+    pub(crate) node: i32,
+    /// Zero if it is not known.
+    pub(crate) directory: Uuid,
+}
+
+impl Leader {
+    fn may_be(self, other: Self) -> bool {
+        let is_known = ![self.directory, other.directory].contains(&Uuid::ZERO);
+        self.node == other.node && (!is_known || self.directory == other.directory)
+    }
+}
+
+impl Display for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with directory.id={}", self.node, self.directory)
+    }
+}
+
 /// What the active controller says of the quorum.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ToldQuorum {
     pub(crate) term: i32,
-    pub(crate) leader: i32,
+    pub(crate) leader: Leader,
     /// The end of the leader's log.
     pub(crate) log_end: i64,
     /// The end of what the leader knows to be committed. It may know less than its predecessor did, for a while.
@@ -36,7 +60,10 @@ impl QuorumHistory {
     pub(crate) fn told(&mut self, known: &ByEpoch, told: ToldQuorum) -> Result<(), Violation> {
         let ToldQuorum { term, leader, .. } = told;
         let first = *self.leaders.entry(term).or_insert(leader);
-        if first != leader {
+        if first.directory == Uuid::ZERO {
+            self.leaders.insert(term, leader);
+        }
+        if !first.may_be(leader) {
             return Anomaly::WrongAnswer.found(format!(
                 "controllers {first} and {leader} both lead in term {term}: one has voted twice (D2)"
             ));
@@ -57,10 +84,11 @@ impl QuorumHistory {
 mod tests {
     use super::*;
 
-    fn told(term: i32, leader: i32, log_end: i64, committed: i64) -> ToldQuorum {
+    fn told(term: i32, node: i32, log_end: i64, committed: i64) -> ToldQuorum {
+        let directory = Uuid([7; 16]);
         ToldQuorum {
             term,
-            leader,
+            leader: Leader { node, directory },
             log_end,
             committed,
         }
@@ -90,5 +118,16 @@ mod tests {
     #[test]
     fn two_leaders_of_one_term_are_found() {
         assert_eq!(found(told(2, 101, 12, 10)), Some(Anomaly::WrongAnswer));
+        let with = |directory| {
+            let mut told = told(2, 100, 12, 10);
+            told.leader.directory = directory;
+            found(told)
+        };
+        assert_eq!(
+            with(Uuid([8; 16])),
+            Some(Anomaly::WrongAnswer),
+            "it lost its disk"
+        );
+        assert_eq!(with(Uuid::ZERO), None);
     }
 }

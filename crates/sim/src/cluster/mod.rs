@@ -32,9 +32,10 @@ const SESSION_MS: u64 = 1200;
 const DOWN: Duration = Duration::from_millis(300);
 /// How long a clean stop may take while something fails; then the process is killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// How long after the last failure a process may still end because of it: of one controller, and of several. A snapshot
-/// whose request was lost on the way to another controller is sent again after 11 s, and nothing may be decided until then.
+/// How long after its last failure a node may still be fenced because of it.
 const HEALED_AFTER: Duration = Duration::from_secs(4);
+/// The same after a failure of one of several controllers. A snapshot whose request was lost on the way to another
+/// controller is sent again after 11 s, and nothing may be decided until then.
 const QUORUM_HEALED_AFTER: Duration = Duration::from_secs(15);
 const CLIENTS: &str = "clients";
 
@@ -208,18 +209,20 @@ impl<'a> ClusterWorld<'a> {
     /// Checks that a node that was fenced, or a controller, has failed a short time ago: no fault of the store is a
     /// reason to fence a node.
     fn check_fences(&self) -> Result<(), String> {
-        let healed_after = match self.shape.controllers.len() {
+        let now = self.sim.elapsed();
+        let is_sound = |id, healed_after| {
+            let member: &Member = &self.members[&id];
+            let since = now.saturating_sub(healed_after);
+            member.failures == 0 && member.failed_at.is_none_or(|at| at < since)
+        };
+        let controllers_after = match self.shape.controllers.len() {
             1 => HEALED_AFTER,
             _ => QUORUM_HEALED_AFTER,
         };
-        let since = self.sim.elapsed().saturating_sub(healed_after);
-        let is_sound = |id| {
-            let member: &Member = &self.members[&id];
-            member.failures == 0 && member.failed_at.is_none_or(|at| at < since)
-        };
+        let mut controllers = self.shape.controllers.iter();
+        let are_controllers_sound = controllers.all(|id| is_sound(*id, controllers_after));
         for (id, member) in &self.members {
-            let mut concerned = self.shape.controllers.iter().chain([id]);
-            if member.host.was_fenced() && concerned.all(|id| is_sound(*id)) {
+            if member.host.was_fenced() && are_controllers_sound && is_sound(*id, HEALED_AFTER) {
                 return Err(format!(
                     "node {id} was fenced, and nothing kept it silent (W3)"
                 ));

@@ -12,7 +12,7 @@ use highwater_protocol::messages::{
 };
 
 use super::{Again, Clients, Connection};
-use crate::checker::ToldQuorum;
+use crate::checker::{Leader, ToldQuorum};
 
 /// The longest time between two looks.
 const REST_MS: u64 = 800;
@@ -48,7 +48,10 @@ async fn turn(clients: &Clients) -> Result<(), Again> {
     if let Some(leader) = leader {
         let told = ToldQuorum {
             term: quorum.leader_epoch,
-            leader: quorum.leader_id,
+            leader: Leader {
+                node: quorum.leader_id,
+                directory: leader.replica_directory_id,
+            },
             log_end: leader.log_end_offset,
             committed: quorum.high_watermark,
         };
