@@ -27,12 +27,14 @@ use super::voter::{Undecided, Voter};
 use crate::command::Endpoint;
 use crate::quorum_state::{VotersChange, VotersError};
 
-/// The longest that a change takes: less than the 30 s that Kafka's clients wait.
+/// The longest that a change takes, but for [`FORGOTTEN_WITHIN`]: less than the 30 s that Kafka's clients wait.
 pub(super) const CHANGE_MAX: Duration = Duration::from_secs(20);
 /// How long a change waits until the active controller, which may be new, can decide anything.
 const DECIDES_WITHIN: Duration = Duration::from_secs(5);
-/// How long a removal waits until it is committed.
-const REMOVED_WITHIN: Duration = Duration::from_secs(10);
+/// How long a controller that asks for the log waits until it is a member.
+const JOINS_WITHIN: Duration = Duration::from_secs(10);
+/// How long a refusal waits until the controller that was not added is no member any more.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(5);
 /// The controllers that a membership may have, with and without a vote.
 const MEMBERS_MAX: usize = 64;
 /// The addresses of one controller at most, and the bytes of each name in them.
@@ -103,6 +105,7 @@ impl Voter {
             return Err(unavailable("another change of the voters is under way"));
         };
         self.until_decides(asked + DECIDES_WITHIN).await?;
+        let until = asked + CHANGE_MAX;
         match change {
             VotersChange::Add {
                 node,
@@ -115,11 +118,11 @@ impl Voter {
                     let why = "the voter to add has no id, no directory id, or no address";
                     return Err(VotersError::Invalid(why.to_owned()).into());
                 }
-                let until = asked + (*within).min(CHANGE_MAX);
+                let until = until.min(asked + *within);
                 self.add((*node, *directory), endpoints, until, *awaits_commit)
                     .await
             }
-            VotersChange::Remove { node, directory } => self.remove(*node, *directory).await,
+            VotersChange::Remove { node, directory } => self.remove(*node, *directory, until).await,
         }
     }
 
@@ -166,11 +169,11 @@ impl Voter {
         };
         let known = before.get_node(&id);
         let (is_new, is_told) = (known.is_none(), known == Some(&replica));
-        self.tell_of(id, replica.clone()).await?;
+        self.tell_of(id, replica.clone(), until).await?;
         if is_told {
             // an entry that it does not have yet, because a controller that has died since may have had all others
             let again = Changes::SetNodes([(id, replica)].into());
-            self.change_nodes(again).await?;
+            self.change_nodes(again, until).await?;
         }
         if let Err(late) = self.until_caught_up(id, until).await {
             if is_new {
@@ -205,7 +208,7 @@ impl Voter {
         }
     }
 
-    async fn remove(&self, node: NodeId, directory: Uuid) -> Result<(), Unchanged> {
+    async fn remove(&self, node: NodeId, directory: Uuid, until: Instant) -> Result<(), Unchanged> {
         let stored = self.stored();
         let before = stored.membership();
         let is_named = |id: &u64| {
@@ -245,14 +248,13 @@ impl Voter {
                 None => self.unchanged(),
             });
         }
-        self.complete().await?;
+        self.complete(until).await?;
         let stored = self.stored();
         let members = match heard.contains(&id) {
             true => stored.membership().clone(),
             // it does not answer: if it comes back it asks to follow again
             false => without(stored.membership(), id),
         };
-        let until = Instant::now() + REMOVED_WITHIN;
         self.set_voters(voters, &members, until, true).await
     }
 
@@ -324,7 +326,8 @@ impl Voter {
             directory: Some(directory),
             endpoints: join.endpoints,
         };
-        Ok(match self.tell_of(from.node, replica).await {
+        let until = Instant::now() + JOINS_WITHIN;
+        Ok(match self.tell_of(from.node, replica, until).await {
             Ok(()) => Reply::Done(Nothing {}),
             Err(Unchanged::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),
             Err(Unchanged::Refused(why)) => unavailable(why.to_string()),
@@ -345,11 +348,11 @@ impl Voter {
 
     /// Writes to the membership where a replica is, unless it is there already. A replica that is new there gets the log
     /// from then on, without a vote, and takes the place of the other replicas of its node that have no vote.
-    async fn tell_of(&self, id: u64, replica: Replica) -> Result<(), Unchanged> {
+    async fn tell_of(&self, id: u64, replica: Replica, until: Instant) -> Result<(), Unchanged> {
         let stored = self.stored();
         let members = stored.membership();
         if members.get_node(&id) == Some(&replica) {
-            return self.complete().await;
+            return self.complete(until).await;
         }
         let node = replica::node_id(id);
         let has_vote: BTreeSet<u64> = members.voter_ids().collect();
@@ -374,16 +377,16 @@ impl Voter {
         let mut known = self.known_founders(members);
         known.insert(id, replica);
         let changes = vec![Changes::RemoveNodes(replaced), Changes::SetNodes(known)];
-        self.change_nodes(Changes::Batch(changes)).await
+        self.change_nodes(Changes::Batch(changes), until).await
     }
 
     /// Writes the directories and addresses of the founders to the membership, so that controllers that are added later
     /// know them.
-    async fn complete(&self) -> Result<(), Unchanged> {
+    async fn complete(&self, until: Instant) -> Result<(), Unchanged> {
         let known = self.known_founders(self.stored().membership());
         match known.is_empty() {
             true => Ok(()),
-            false => self.change_nodes(Changes::SetNodes(known)).await,
+            false => self.change_nodes(Changes::SetNodes(known), until).await,
         }
     }
 
@@ -402,7 +405,8 @@ impl Voter {
     /// Takes a replica without a vote out of the membership, if that can be decided soon.
     async fn forget(&self, id: u64) {
         let changes = Changes::RemoveNodes([id].into());
-        if let Err(error) = self.change_nodes(changes).await {
+        let until = Instant::now() + FORGOTTEN_WITHIN;
+        if let Err(error) = self.change_nodes(changes, until).await {
             tracing::info!(
                 ?error,
                 "a controller that does not answer stays an observer"
@@ -410,8 +414,7 @@ impl Voter {
         }
     }
 
-    async fn change_nodes(&self, changes: Changes) -> Result<(), Unchanged> {
-        let until = Instant::now() + REMOVED_WITHIN;
+    async fn change_nodes(&self, changes: Changes, until: Instant) -> Result<(), Unchanged> {
         let written = self.raft.change_membership(changes, true);
         match timeout_at(until, written).await {
             Ok(written) => written.map(drop).map_err(|error| self.not_written(error)),
