@@ -71,6 +71,10 @@ impl MetadataStore for FaultyMetadata {
         self.inner.check()
     }
 
+    fn has_vote(&self) -> bool {
+        self.inner.has_vote()
+    }
+
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
         let decided = self.inner.propose(command).await;
         let lost = self.answers_lost.load(Ordering::Relaxed);

@@ -161,7 +161,12 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let phase = watch::Sender::new(Phase::Metadata);
         if let Some(admin) = addresses.admin.clone() {
-            let serve = http::serve(admin, phase.subscribe(), machine.commit);
+            let serve = http::serve(
+                admin,
+                phase.subscribe(),
+                machine.commit,
+                tasks.control().clone(),
+            );
             tasks.spawn(TaskKind::AdminHttp, serve);
         }
         let listeners = addresses.listeners.iter().cloned();
@@ -202,6 +207,7 @@ impl Node {
         } else {
             phase.send_replace(Phase::Controlling(ControllerSampler {
                 metadata: Arc::clone(&stores.metadata),
+                node: config.node_id,
                 device: Arc::clone(&machine.device),
                 data_dir: config.data_dir.clone(),
             }));

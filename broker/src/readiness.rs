@@ -5,6 +5,7 @@ use std::fmt::Write;
 use highwater_kraft_meta::MetadataStore;
 use highwater_runtime::reasons;
 use highwater_s3stream::UploadStatus;
+use highwater_types::NodeId;
 
 use crate::broker::Broker;
 use crate::partitions::Progress;
@@ -19,8 +20,9 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// The current state. A node is degraded if partitions can't be opened, if uploads fail while there is room, or if
-    /// a broker reaches no controller: it still serves the rest.
+    /// The current state. A node is degraded if partitions can't be opened, if uploads fail, if produce requests wait
+    /// because of that, if a broker reaches no controller, or if a controller that is a broker too has no vote: it still
+    /// serves the rest. An outage of the store therefore takes no broker away from its clients.
     pub(crate) fn of(broker: &Broker) -> Self {
         let uploads = broker.streams.uploads();
         let wal = broker.streams.check_wal().map_err(|error| reasons(&error));
@@ -30,14 +32,19 @@ impl Readiness {
         let store = ("object store", failing(&uploads));
         let partitions = ("partitions", opened(broker.partitions.progress()));
         match broker.config.quorum.roles.controller {
-            true => Self::told([metadata, log, produce], [store, partitions]),
-            false => Self::told([log, produce], [metadata, store, partitions]),
+            true => {
+                let vote = ("vote", voting(&*broker.metadata, broker.config.node_id));
+                Self::told([metadata, log], [vote, produce, store, partitions])
+            }
+            false => Self::told([log], [metadata, produce, store, partitions]),
         }
     }
 
-    /// The current state of a controller that is no broker.
-    pub(crate) fn of_controller(metadata: &dyn MetadataStore) -> Self {
-        Self::told([("metadata", metadata.check())], [])
+    /// The current state of a controller that is no broker. Without a vote it is not ready, so that what counts ready
+    /// controllers, as a disruption budget of Kubernetes does, doesn't take it for one of those that a decision needs.
+    pub(crate) fn of_controller(metadata: &dyn MetadataStore, node: NodeId) -> Self {
+        let vote = ("vote", voting(metadata, node));
+        Self::told([("metadata", metadata.check()), vote], [])
     }
 
     fn told<const N: usize, const M: usize>(
@@ -57,6 +64,16 @@ impl Readiness {
             writeln!(text, "{name}: {state}").expect("a String takes what is written");
         }
         Self { is_ready, text }
+    }
+}
+
+fn voting(metadata: &dyn MetadataStore, node: NodeId) -> Result<(), String> {
+    match metadata.has_vote() {
+        true => Ok(()),
+        false => Err(format!(
+            "this controller is no voter: `highwater add-controller {node}` makes it one, after \
+             `highwater remove-controller {node}` if it has lost its data directory"
+        )),
     }
 }
 

@@ -46,6 +46,8 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// The reason why not: the metadata has ended, or its disk is full.
     fn check(&self) -> Result<(), String>;
+    /// Whether this node is a voter, as far as it knows: one that is away does not learn of its removal.
+    fn has_vote(&self) -> bool;
     /// Proposes a command. When it is answered, this node's own image includes it.
     ///
     /// # Errors

@@ -9,8 +9,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use futures::FutureExt;
+use highwater_runtime::Control;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use self::connections::Connections;
 use crate::addresses;
@@ -20,6 +23,9 @@ use crate::starting::Phase;
 
 /// How often recorded values are folded into their histograms; until then each value takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long the runtime of the metadata may take to begin a task; less than a probe waits for its answer.
+const PROGRESS_MAX: Duration = Duration::from_secs(4);
 
 /// Prometheus' text format, which a scraper knows by its version.
 const METRICS_TYPE: [(axum::http::HeaderName, &str); 1] =
@@ -31,6 +37,7 @@ struct Admin {
     phase: watch::Receiver<Phase>,
     metrics: PrometheusHandle,
     commit: &'static str,
+    control: Control,
 }
 
 impl Admin {
@@ -38,10 +45,24 @@ impl Admin {
         self.phase.borrow().clone()
     }
 
+    /// Whether the process makes progress: this answer itself shows that the runtime of the requests does.
+    async fn live(&self) -> (StatusCode, &'static str) {
+        let control = timeout(PROGRESS_MAX, self.control.run(async {}.boxed()));
+        match control.await {
+            Ok(Ok(())) => (StatusCode::OK, "live\n"),
+            Ok(Err(_)) | Err(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not live: the runtime of the metadata makes no progress\n",
+            ),
+        }
+    }
+
     fn ready(&self) -> (StatusCode, String) {
         let readiness = match self.phase() {
             Phase::Serving(sampler) => Readiness::of(&sampler.broker),
-            Phase::Controlling(sampler) => Readiness::of_controller(&*sampler.metadata),
+            Phase::Controlling(sampler) => {
+                Readiness::of_controller(&*sampler.metadata, sampler.node)
+            }
             starting => return (StatusCode::SERVICE_UNAVAILABLE, starting.to_string()),
         };
         let status = match readiness.is_ready {
@@ -75,6 +96,7 @@ pub(crate) async fn serve(
     addresses::Admin { listener, metrics }: addresses::Admin,
     phase: watch::Receiver<Phase>,
     commit: &'static str,
+    control: Control,
 ) {
     let handle = metrics.clone();
     let upkeep = async move {
@@ -87,9 +109,13 @@ pub(crate) async fn serve(
         phase,
         metrics,
         commit,
+        control,
     };
     let app = Router::new()
-        .route("/health/live", get(|| async { "live\n" }))
+        .route(
+            "/health/live",
+            get(|State(admin): State<Admin>| async move { admin.live().await }),
+        )
         .route(
             "/health/ready",
             get(|State(admin): State<Admin>| async move { admin.ready() }),

@@ -9,6 +9,7 @@ use highwater_coordinator::GroupShard;
 use highwater_io::Device;
 use highwater_kraft_meta::{MetadataImage, MetadataStore};
 use highwater_object_storage::RequestCounts;
+use highwater_types::NodeId;
 use metrics::{describe_gauge, gauge};
 use metrics_process::Collector;
 
@@ -87,6 +88,7 @@ pub(crate) struct Sampler {
 #[derive(Debug, Clone)]
 pub(crate) struct ControllerSampler {
     pub(crate) metadata: Arc<dyn MetadataStore>,
+    pub(crate) node: NodeId,
     pub(crate) device: Arc<dyn Device>,
     pub(crate) data_dir: PathBuf,
 }

@@ -40,6 +40,11 @@ impl Voter {
         }
     }
 
+    /// Whether this replica is a voter, as far as its own log says.
+    pub(super) fn has_vote(&self) -> bool {
+        self.voters().contains(&self.id)
+    }
+
     /// Whether this replica is the only voter.
     pub(super) fn is_alone(&self) -> bool {
         self.is_alone_in(self.stored().membership())

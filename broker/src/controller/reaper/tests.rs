@@ -72,6 +72,10 @@ impl MetadataStore for Led {
         *self.term.lock().expect("is whole")
     }
 
+    fn has_vote(&self) -> bool {
+        true
+    }
+
     async fn heartbeat(
         &self,
         _node: NodeId,

@@ -303,6 +303,10 @@ impl MetadataStore for RaftMetadata {
         self.voter.check()
     }
 
+    fn has_vote(&self) -> bool {
+        self.voter.has_vote()
+    }
+
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
         match self.propose_anywhere(command).await {
             Ok((at, decided)) => match decided {

@@ -352,6 +352,10 @@ impl MetadataStore for ObserverMetadata {
         }
     }
 
+    fn has_vote(&self) -> bool {
+        false
+    }
+
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError> {
         let bytes = command.encoded_len();
         if bytes > COMMAND_BYTES_MAX {
