@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use highwater_io::net::{Acceptor, Network};
+use highwater_io::net::{self, Acceptor, Network};
 use highwater_runtime::Control;
 use highwater_tls::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -143,9 +143,7 @@ async fn listen_admin(config: &Config) -> Result<Option<Admin>, NodeError> {
     let Some((host, port)) = &config.admin else {
         return Ok(None);
     };
-    // This is what the network does for listeners.
-    let host = if host.is_empty() { "0.0.0.0" } else { host };
-    let listening = TcpListener::bind((host, *port)).await;
+    let listening = net::bind(host, *port).await;
     let listener = listening.map_err(|source| NodeError::Listen {
         setting: "highwater.admin.listener",
         address: format!("{host}:{port}"),

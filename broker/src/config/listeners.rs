@@ -25,6 +25,9 @@ pub enum Protocol {
     Ssl,
 }
 
+/// The refusal of a security protocol that is not built.
+pub(super) const PROTOCOLS: &str = "Highwater has PLAINTEXT and SSL";
+
 /// `listener.security.protocol.map`: the security protocol of each name of a listener.
 #[derive(Debug, Default)]
 pub(super) struct Protocols(BTreeMap<String, String>);
@@ -186,11 +189,11 @@ fn parse(text: &str) -> Result<(String, String, u16), String> {
     Ok((name.to_ascii_uppercase(), host, port))
 }
 
-/// Reads `host:port`; an empty host means every address.
+/// Reads `host:port`, where an IPv6 address may be in brackets; an empty host means every address.
 ///
 /// # Errors
 /// The reason why it can't be read.
-pub(super) fn address(text: &str) -> Result<(String, u16), String> {
+pub fn address(text: &str) -> Result<(String, u16), String> {
     let (host, port) = text.rsplit_once(':').ok_or("not of the form host:port")?;
     let port = port
         .parse()

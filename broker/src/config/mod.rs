@@ -3,6 +3,7 @@
 //! The environment (`HIGHWATER_<KEY>`, upper case, dots as underscores) overrides the file, and `--set KEY=VALUE`
 //! overrides both. All violations are reported together, and the process refuses to start.
 
+mod client;
 mod environment;
 mod given;
 pub(crate) mod keys;
@@ -32,8 +33,9 @@ use crate::net::FrameLimits;
 use given::{Settings, refused};
 use listeners::Protocols;
 
+pub use client::client;
 pub use keys::{CLEANUP_POLICIES, COMPRESSION_TYPES, Key, Kind, TIMESTAMP_TYPES, find};
-pub use listeners::{Advertised, Listener, Protocol};
+pub use listeners::{Advertised, Listener, Protocol, address};
 pub use memory::MemoryPlan;
 pub(crate) use memory::for_small;
 pub use quorum::{Controller, Quorum, Roles};
@@ -210,10 +212,7 @@ impl Config {
             Err(why) => refuse(PER_IP, &why),
         }
         let admin = self.text(ADMIN).trim();
-        match (!admin.is_empty())
-            .then(|| listeners::address(admin))
-            .transpose()
-        {
+        match (!admin.is_empty()).then(|| address(admin)).transpose() {
             Ok(admin) => self.admin = admin,
             Err(why) => refuse(ADMIN, &why),
         }

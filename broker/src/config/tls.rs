@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use highwater_tls::{ClientAuth, Keystore, Secret, Settings, Source, Versions};
 
-use super::Config;
+use super::given;
 use super::keys::{self, for_listener};
 use super::listeners::{Protocol, Protocols};
+use super::{Config, find};
 
 const KEYSTORE: &str = "ssl.keystore.location";
 const CHAIN: &str = "ssl.keystore.certificate.chain";
@@ -42,9 +43,13 @@ pub(super) fn resolve(config: &Config, protocols: &Protocols) -> Result<Tls, Vec
     let listeners = config.listeners.iter();
     for listener in listeners.filter(|listener| listener.protocol == Protocol::Ssl) {
         let name = listener.name.as_str();
-        let one = OneListener { config, name };
         let of_controllers = config.quorum.is_listener(name);
-        match one.settings(of_controllers) {
+        let side = if of_controllers {
+            Side::Both
+        } else {
+            Side::Server
+        };
+        match Stores::of_listener(config, name).settings(side) {
             Ok(settings) => drop(tls.listeners.insert(name.to_owned(), settings)),
             Err(wrong) => errors.extend(wrong),
         }
@@ -58,7 +63,7 @@ pub(super) fn resolve(config: &Config, protocols: &Protocols) -> Result<Tls, Vec
                 let settings = tls.listeners.get(name).cloned();
                 tls.controllers = settings.map(|settings| (name.clone(), settings));
             }
-            Ok(Protocol::Ssl) => match (OneListener { config, name }).settings(true) {
+            Ok(Protocol::Ssl) => match Stores::of_listener(config, name).settings(Side::Both) {
                 Ok(settings) => tls.controllers = Some((name.clone(), settings)),
                 Err(wrong) => errors.extend(wrong),
             },
@@ -83,27 +88,56 @@ fn unknown_listeners(config: &Config, protocols: &Protocols) -> Vec<String> {
     told.collect()
 }
 
-/// The settings of one listener.
+/// The side of a connection whose settings are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A listener of clients: it needs a certificate.
+    Server,
+    /// A listener of controllers, and the calls to them: both sides need a certificate and verify the other's.
+    Both,
+    /// A program that calls a broker: it verifies the broker's certificate.
+    Client,
+}
+
+/// The settings of one listener or one client, as they are given.
 #[derive(Clone, Copy)]
-struct OneListener<'a> {
-    config: &'a Config,
-    name: &'a str,
+pub(super) struct Stores<'a> {
+    given: &'a given::Settings,
+    /// The listener's name; `None` for a client.
+    listener: Option<&'a str>,
 }
 
 /// The name under which a setting was given, and its value, which is not empty.
 type Found<'a> = (String, &'a str);
 
-impl<'a> OneListener<'a> {
+impl<'a> Stores<'a> {
+    fn of_listener(config: &'a Config, name: &'a str) -> Self {
+        Self {
+            given: &config.given,
+            listener: Some(name),
+        }
+    }
+
+    /// The settings of a client.
+    pub(super) fn of_client(given: &'a given::Settings) -> Self {
+        Self {
+            given,
+            listener: None,
+        }
+    }
+
     /// The value of the listener's own setting, or else of the setting for all listeners, or else its default.
     fn get(self, setting: &str) -> Found<'a> {
-        let own = for_listener(self.name, setting);
-        match self.config.given.get(&own) {
-            Some(given) => (own, given.value.trim()),
-            None => {
-                let value = self.config.get(setting).unwrap_or_default();
-                (setting.to_owned(), value.trim())
-            }
+        let own = self.listener.map(|name| for_listener(name, setting));
+        let own = own.and_then(|own| Some((self.given.get(&own)?, own)));
+        if let Some((given, own)) = own {
+            return (own, given.value.trim());
         }
+        let value = match self.given.get(setting) {
+            Some(given) => Some(given.value.as_str()),
+            None => find(setting).and_then(|key| key.default),
+        };
+        (setting.to_owned(), value.unwrap_or_default().trim())
     }
 
     /// The value of a setting, unless that is empty.
@@ -111,8 +145,11 @@ impl<'a> OneListener<'a> {
         Some(self.get(setting)).filter(|(_, value)| !value.is_empty())
     }
 
-    /// `needs_trust` is set for listeners of controllers, on which both sides verify each other.
-    fn settings(self, of_controllers: bool) -> Result<Settings, Vec<String>> {
+    /// The settings of one side.
+    ///
+    /// # Errors
+    /// All violations.
+    pub(super) fn settings(self, side: Side) -> Result<Settings, Vec<String>> {
         let mut errors = Vec::new();
         let mut take = |wrong: String| errors.push(wrong);
         let keystore = self.keystore().unwrap_or_else(|wrong| {
@@ -123,7 +160,7 @@ impl<'a> OneListener<'a> {
             take(wrong);
             None
         });
-        let client_auth = self.client_auth(of_controllers).unwrap_or_else(|wrong| {
+        let client_auth = self.client_auth(side).unwrap_or_else(|wrong| {
             take(wrong);
             ClientAuth::Required
         });
@@ -135,17 +172,19 @@ impl<'a> OneListener<'a> {
             take(wrong);
             true
         });
-        let name = self.name;
-        if keystore.is_none() && errors.is_empty() {
+        let verifies = side != Side::Server || client_auth != ClientAuth::None;
+        let it = match self.listener {
+            Some(name) => format!("listeners: {name} is on SSL"),
+            None => "security.protocol=SSL".to_owned(),
+        };
+        if errors.is_empty() && keystore.is_none() && side != Side::Client {
             errors.push(format!(
-                "listeners: {name} is on SSL and needs a certificate: set {KEYSTORE}, or {CHAIN} and {KEY}"
+                "{it} and needs a certificate: set {KEYSTORE}, or {CHAIN} and {KEY}"
             ));
         }
-        let needs_trust = of_controllers || client_auth != ClientAuth::None;
-        if truststore.is_none() && needs_trust && errors.is_empty() {
+        if errors.is_empty() && truststore.is_none() && verifies {
             errors.push(format!(
-                "listeners: {name} is on SSL, verifies certificates, and needs the authorities that it trusts: set \
-                 {TRUSTSTORE} or {TRUSTED}"
+                "{it}, verifies certificates, and needs the authorities that it trusts: set {TRUSTSTORE} or {TRUSTED}"
             ));
         }
         if !errors.is_empty() {
@@ -217,10 +256,10 @@ impl<'a> OneListener<'a> {
 
     /// A controllers' listener asks for certificates whatever is set for all listeners, because a call without one is
     /// refused.
-    fn client_auth(self, of_controllers: bool) -> Result<ClientAuth, String> {
+    fn client_auth(self, side: Side) -> Result<ClientAuth, String> {
         let (name, value) = self.get(CLIENT_AUTH);
         let is_own = name != CLIENT_AUTH;
-        match (of_controllers, is_own, value) {
+        match (side == Side::Both, is_own, value) {
             (true, true, "none") => Err(format!(
                 "{name}=none: nodes show each other their certificates: use required or requested"
             )),

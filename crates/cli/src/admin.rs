@@ -1,14 +1,12 @@
 //! `highwater topics`, `highwater unregister` and `highwater check`: what an installation asks of a cluster that runs.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use highwater_client::{
-    Connection, Consumer, EARLIEST, Limits, Options, create_topics, describe_topic, list_offsets,
-    new_topic, produce,
+    Connection, Consumer, EARLIEST, Limits, create_topics, describe_topic, list_offsets, new_topic,
+    produce,
 };
-use highwater_io::net::TcpNetwork;
 use highwater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use highwater_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use highwater_protocol::messages::incremental_alter_configs_request::{
@@ -21,13 +19,11 @@ use highwater_protocol::messages::{
 };
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ErrorCode, StrBytes};
-use tokio::time::{Instant, sleep};
 
+use crate::bootstrap::{Bootstrap, Final};
 use crate::config::say;
 use crate::{ClusterArgs, TopicsArgs, UnregisterArgs};
 
-const TRY_EVERY: Duration = Duration::from_millis(500);
-const CALL_MAX: Duration = Duration::from_secs(10);
 const CALL_MAX_MS: i32 = 10_000;
 /// Kafka's type of the resource topic, and its operation SET.
 const TOPIC: i8 = 2;
@@ -44,7 +40,7 @@ struct Wanted {
 /// Creates the topics of a file that are missing, adds partitions to those that have fewer, and sets their configs.
 pub(crate) fn topics(args: &TopicsArgs) -> anyhow::Result<()> {
     let wanted = read(&args.file)?;
-    attempt(&args.cluster, &async |cluster| {
+    Bootstrap::of(&args.cluster)?.attempt(&async |cluster| {
         for topic in &wanted {
             bring(cluster, topic).await?;
         }
@@ -54,7 +50,7 @@ pub(crate) fn topics(args: &TopicsArgs) -> anyhow::Result<()> {
 
 /// Removes the brokers from some id on from the cluster, once each of them is stopped.
 pub(crate) fn unregister(args: &UnregisterArgs) -> anyhow::Result<()> {
-    attempt(&args.cluster, &async |cluster| {
+    Bootstrap::of(&args.cluster)?.attempt(&async |cluster| {
         let mut running = Vec::new();
         for broker in brokers(cluster).await? {
             let id = broker.broker_id;
@@ -79,7 +75,8 @@ pub(crate) fn unregister(args: &UnregisterArgs) -> anyhow::Result<()> {
 /// Writes a record and reads it back.
 pub(crate) fn check(args: &ClusterArgs) -> anyhow::Result<()> {
     const NAME: &str = "highwater-check";
-    attempt(args, &async |cluster| {
+    let bootstrap = Bootstrap::of(args)?;
+    bootstrap.attempt(&async |cluster| {
         let wanted = Wanted {
             name: NAME.to_owned(),
             partitions: 1,
@@ -97,7 +94,7 @@ pub(crate) fn check(args: &ClusterArgs) -> anyhow::Result<()> {
         let broker =
             broker.with_context(|| format!("broker {leader}, the leader, is not listed"))?;
         let port = u16::try_from(broker.port).context("the leader's port is no port")?;
-        let mut leader = open(&broker.host, port).await?;
+        let mut leader = bootstrap.open(&broker.host, port).await?;
         let told = roundtrip(&mut leader, NAME).await?;
         say(&format!("{}:{port}: {told}\n", &*broker.host))
     })
@@ -229,11 +226,6 @@ async fn brokers(cluster: &mut Connection) -> anyhow::Result<Vec<DescribeCluster
     Ok(answer.brokers)
 }
 
-/// A refusal that will be the same the next time.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Final(String);
-
 fn judge(code: i16, message: Option<&str>) -> anyhow::Result<()> {
     if code == ErrorCode::None.code() {
         return Ok(());
@@ -248,42 +240,6 @@ fn judge(code: i16, message: Option<&str>) -> anyhow::Result<()> {
         true => bail!(text),
         false => Err(Final(text).into()),
     }
-}
-
-/// Repeats a task on a fresh connection until it succeeds, is refused for good, or its time is over.
-fn attempt(
-    args: &ClusterArgs,
-    task: &impl AsyncFn(&mut Connection) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let (host, port) = args
-        .bootstrap_server
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
-        .with_context(|| format!("{} is not of the form HOST:PORT", args.bootstrap_server))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let deadline = Instant::now() + Duration::from_secs(args.timeout.into());
-        loop {
-            let done = async { task(&mut open(host, port).await?).await }.await;
-            match done {
-                Err(error) if !error.is::<Final>() && Instant::now() < deadline => {
-                    sleep(TRY_EVERY).await;
-                }
-                done => return done.with_context(|| format!("at {host}:{port}")),
-            }
-        }
-    })
-}
-
-async fn open(host: &str, port: u16) -> anyhow::Result<Connection> {
-    let options = Options {
-        timeout: Some(CALL_MAX),
-        ..Options::default()
-    };
-    Ok(Connection::open(&TcpNetwork, host, port, options).await?)
 }
 
 /// Reads the file: a topic in each line, with its name, its number of partitions and its configs, `key=value`.

@@ -1,7 +1,7 @@
 //! `highwater config`, and reading the configuration for every command.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Context;
 use highwater_broker::config::{Config, File, Host};
@@ -18,13 +18,7 @@ pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
 
 /// Reads the configuration from all its sources.
 pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
-    let read = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path);
-        text.with_context(|| format!("cannot read the configuration {}", path.display()))
-    };
-    let text = args.config.as_ref().map(read).transpose()?;
-    let name = args.config.as_ref().map(|path| path.display().to_string());
-    let file = name.as_deref().zip(text.as_deref());
+    let file = args.config.as_deref().map(Text::read).transpose()?;
     let host = Host {
         name: rustix::system::uname()
             .nodename()
@@ -35,14 +29,37 @@ pub(crate) fn load(args: &ConfigArgs) -> anyhow::Result<Config> {
     };
     Ok(Config::load_on(
         &host,
-        file.map(|(name, text)| File { name, text }),
+        file.as_ref().map(Text::file),
         environment()?,
         &args.settings,
     )?)
 }
 
+/// A file of settings that was read.
+#[derive(Debug)]
+pub(crate) struct Text {
+    name: String,
+    text: String,
+}
+
+impl Text {
+    /// Reads the file.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path);
+        let text = text.with_context(|| format!("cannot read the configuration {name}"))?;
+        Ok(Self { name, text })
+    }
+
+    /// What the parsers of settings take.
+    pub(crate) fn file(&self) -> File<'_> {
+        let (name, text) = (&self.name, &self.text);
+        File { name, text }
+    }
+}
+
 /// The environment. A variable that is not UTF-8 cannot be a setting.
-fn environment() -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn environment() -> anyhow::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for (name, value) in std::env::vars_os() {
         let Ok(name) = name.into_string() else {

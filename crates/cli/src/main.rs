@@ -1,6 +1,7 @@
 //! The `highwater` command.
 
 mod admin;
+mod bootstrap;
 mod cgroup;
 mod config;
 mod controllers;
@@ -178,12 +179,16 @@ struct DrainArgs {
     duty: DutyArgs,
 }
 
-/// A cluster that runs, by a listener without TLS.
+/// A cluster that runs, by a listener of its brokers.
 #[derive(Debug, Args)]
 struct ClusterArgs {
     /// The address of any broker.
     #[arg(long, value_name = "HOST:PORT")]
     bootstrap_server: String,
+    /// The settings of a Kafka client in a file, for a listener on TLS: security.protocol=SSL, ssl.truststore.location, and
+    /// ssl.keystore.location if clients show a certificate, with the type PEM for both stores.
+    #[arg(long, value_name = "FILE")]
+    command_config: Option<std::path::PathBuf>,
     /// How long the command tries, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u32,

@@ -1,9 +1,11 @@
 //! The commands of an installation, against a broker that runs: topics, a check, and brokers that are gone.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use highwater_tls::fixture::{Authority, Leaf};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_highwater");
@@ -17,19 +19,29 @@ struct Broker {
 
 impl Broker {
     fn start() -> Result<Self> {
+        Self::start_with("PLAINTEXT", |_dir| Ok(Vec::new()))
+    }
+
+    /// Starts a broker with a listener of this protocol, and the settings that are made in its directory.
+    fn start_with(
+        protocol: &str,
+        settings: impl FnOnce(&Path) -> Result<Vec<String>>,
+    ) -> Result<Self> {
         let dir = TempDir::new()?;
         let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let address = free.to_string();
         let mut start = Command::new(BINARY);
         start.arg("start");
         let data = dir.path().join("data");
-        for setting in [
+        let mut all = settings(dir.path())?;
+        all.extend([
             format!("highwater.data.dir={}", data.display()),
-            format!("listeners=PLAINTEXT://{address}"),
+            format!("listeners={protocol}://{address}"),
             "highwater.admin.listener=".to_owned(),
             "auto.create.topics.enable=false".to_owned(),
-        ] {
-            start.args(["--set", &setting]);
+        ]);
+        for setting in &all {
+            start.args(["--set", setting]);
         }
         let child = start.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut broker = Self {
@@ -61,8 +73,12 @@ impl Broker {
     }
 
     fn topics(&self, text: &str) -> Result<String> {
-        let file = self.dir.path().join("topics");
-        std::fs::File::create(&file)?.write_all(text.as_bytes())?;
+        self.file("topics", text)
+    }
+
+    fn file(&self, name: &str, text: &str) -> Result<String> {
+        let file = self.dir.path().join(name);
+        std::fs::write(&file, text)?;
         Ok(file.display().to_string())
     }
 }
@@ -123,5 +139,60 @@ fn a_broker_that_runs_is_not_unregistered() -> Result<()> {
     assert!(told.contains("these brokers still run: [1]"), "{told}");
     assert!(!refused.status.success());
     assert!(broker.said(&["check"])?.contains("wrote and read"));
+    Ok(())
+}
+
+#[test]
+fn a_listener_on_tls_is_reached_with_the_settings_of_a_client() -> Result<()> {
+    let authority = Authority::new("cluster");
+    let broker = Broker::start_with("SSL", |dir| {
+        let (keystore, truststore) = (dir.join("node.pem"), dir.join("ca.pem"));
+        std::fs::write(&keystore, authority.keystore(&Leaf::local("node")))?;
+        std::fs::write(&truststore, authority.pem())?;
+        Ok(vec![
+            "ssl.keystore.type=PEM".to_owned(),
+            "ssl.truststore.type=PEM".to_owned(),
+            format!("ssl.keystore.location={}", keystore.display()),
+            format!("ssl.truststore.location={}", truststore.display()),
+            "ssl.client.auth=required".to_owned(),
+        ])
+    })?;
+    let path = |name: &str| broker.dir.path().join(name).display().to_string();
+    let trusting = format!(
+        "security.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location={}\n",
+        path("ca.pem")
+    );
+    let showing = format!(
+        "{trusting}ssl.keystore.type=PEM\nssl.keystore.location={}\n",
+        path("client.pem")
+    );
+    broker.file("client.pem", &authority.keystore(&Leaf::local("operator")))?;
+    let config = broker.file("client.properties", &showing)?;
+    let said = broker.said(&["check", "--command-config", &config])?;
+    assert!(said.contains("wrote and read offset 0"), "{said}");
+    let topics = broker.topics("events 2\n")?;
+    let said = broker.said(&["topics", "--command-config", &config, &topics])?;
+    assert_eq!(said, "Topic events is created.\n");
+
+    let other = Authority::new("another");
+    broker.file("ca.pem", &other.pem())?;
+    for (name, text, reason) in [
+        ("distrusting", &showing, "certificate"),
+        (
+            "unknown",
+            &format!("{trusting}ssl.nonsense=1"),
+            "ssl.nonsense",
+        ),
+    ] {
+        let config = broker.file(name, text)?;
+        let mut check = Command::new(BINARY);
+        check.args(["check", "--timeout", "1", "--command-config", &config]);
+        let refused = check
+            .args(["--bootstrap-server", &broker.address])
+            .output()?;
+        let told = String::from_utf8(refused.stderr)?;
+        assert!(!refused.status.success(), "{name}");
+        assert!(told.contains(reason), "{name}: {told}");
+    }
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 
 /// A connected byte stream: TCP, TLS over another socket, or the simulation's.
 ///
@@ -42,7 +43,7 @@ pub trait Acceptor: Debug + Send + Sync + 'static {
 pub trait Network: Debug + Send + Sync + 'static {
     /// Connects to a host, by its name or address.
     async fn connect(&self, host: &str, port: u16) -> io::Result<Box<dyn Socket>>;
-    /// Listens on `host` (empty: on every address) and `port` (0: the machine chooses one).
+    /// Listens on `host` (empty: on every address, of IPv4 and IPv6) and `port` (0: the machine chooses one).
     async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>>;
     /// The number of connections for which the machine has descriptors, after those for files.
     fn connections_max(&self) -> usize {
@@ -63,9 +64,7 @@ impl Network for TcpNetwork {
     }
 
     async fn listen(&self, host: &str, port: u16) -> io::Result<Box<dyn Acceptor>> {
-        let host = if host.is_empty() { "0.0.0.0" } else { host };
-        let listener = tokio::net::TcpListener::bind((host, port)).await?;
-        Ok(Box::new(TcpAcceptor(listener)))
+        Ok(Box::new(TcpAcceptor(bind(host, port).await?)))
     }
 
     /// Raises the process's limit of descriptors as far as allowed, and returns it less those that files need.
@@ -83,14 +82,33 @@ impl Network for TcpNetwork {
     }
 }
 
+/// Binds an address. An empty host means every address, of IPv6 and of IPv4, as in Java; only of IPv4 on a machine without
+/// IPv6.
+///
+/// # Errors
+/// Those of the operating system.
+pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    if !host.is_empty() {
+        return TcpListener::bind((host, port)).await;
+    }
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound,
+    }
+}
+
 #[derive(Debug)]
-struct TcpAcceptor(tokio::net::TcpListener);
+struct TcpAcceptor(TcpListener);
 
 #[async_trait]
 impl Acceptor for TcpAcceptor {
     async fn accept(&self) -> io::Result<(Box<dyn Socket>, SocketAddr)> {
         let (stream, peer) = self.0.accept().await?;
         stream.set_nodelay(true)?;
+        // a socket of IPv6 tells an address of IPv4 as one of its own
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok((Box::new(stream), peer))
     }
 
@@ -102,5 +120,23 @@ impl Acceptor for TcpAcceptor {
 impl Socket for tokio::net::TcpStream {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Self::poll_read_ready(self, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_host_is_every_address_and_a_peer_has_its_own() {
+        let acceptor = TcpNetwork.listen("", 0).await.expect("listens");
+        let port = acceptor.local_addr().expect("is bound").port();
+        let has_ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.is_ok();
+        let hosts = ["127.0.0.1", "::1"];
+        for host in &hosts[..1 + usize::from(has_ipv6)] {
+            let _client = TcpNetwork.connect(host, port).await.expect("connects");
+            let (_server, peer) = acceptor.accept().await.expect("accepts");
+            assert_eq!(peer.ip().to_string(), *host);
+        }
     }
 }
