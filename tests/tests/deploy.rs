@@ -91,6 +91,27 @@ async fn every_metric_of_a_dashboard_or_an_alert_exists() -> Result<()> {
     Ok(())
 }
 
+/// Two releases of one Prometheus don't mix: an alert is about its own, and a dashboard about the one that is chosen.
+#[test]
+fn every_expression_selects_its_release() -> Result<()> {
+    let chart = root().join(CHART);
+    let mut texts = vec![(read(&chart.join("alerts.yaml"))?, "{SELECT")];
+    let chosen = r#"{namespace=~\"$namespace\",app_kubernetes_io_instance=~\"$release\""#;
+    for file in fs::read_dir(chart.join("dashboards"))? {
+        texts.push((read(&file?.path())?, chosen));
+    }
+    for (text, selection) in texts {
+        let mut expressions = 0;
+        for line in text.lines().filter(|line| line.contains("expr")) {
+            let selected = line.matches(selection).count();
+            assert_eq!(line.matches("highwater_").count(), selected, "{line}");
+            expressions += 1;
+        }
+        assert!(expressions > 0, "{text}");
+    }
+    Ok(())
+}
+
 #[test]
 fn every_alert_has_a_runbook_and_every_runbook_an_alert() -> Result<()> {
     let alerts = read(&root().join(CHART).join("alerts.yaml"))?;

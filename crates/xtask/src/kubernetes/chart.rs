@@ -20,6 +20,31 @@ const BINARY: &str = "target/release/highwater";
 /// Kinds of other projects, whose schemas Kubernetes does not have.
 const FOREIGN: &str = "Certificate,PodMonitor,PrometheusRule";
 
+/// The file for the chart's own jobs, which is no configuration of a node.
+const CLIENT: &str = "client";
+/// The variable of a pod with its ordinal.
+const POD_INDEX: &str = "${env:POD_INDEX}";
+/// The brokers of the suite with processes.
+const PROCESS_BROKERS: usize = 4;
+
+/// Changes of values that leave the brokers as they are.
+const KEEP_BROKERS: [&str; 4] = [
+    "broker.replicas=5",
+    "broker.unregisterStopped=false",
+    "networkPolicy.enabled=false",
+    "topics[0].name=more,topics[0].partitions=1",
+];
+/// Changes of values that change a broker's file, and so replace the brokers.
+const REPLACE_BROKERS: [&str; 5] = [
+    "config.num\\.partitions=3",
+    "broker.rack.label=zone",
+    "broker.rack.byOrdinal={a,b}",
+    "listeners.internal.port=9099",
+    "listeners.external[0].name=MORE,listeners.external[0].port=9098,\
+     listeners.external[0].type=NodePort,listeners.external[0].advertisedHost=a-{ordinal},\
+     listeners.external[0].firstNodePort=32000",
+];
+
 /// Values that must be refused, and what the refusal says.
 const REFUSED: &[(&str, &str)] = &[
     ("objectStorage.bucket=", "objectStorage.bucket is needed"),
@@ -80,6 +105,37 @@ const REFUSED: &[(&str, &str)] = &[
         "broker.wal=disk,broker.persistentVolumeClaimRetentionPolicy.whenScaled=Delete",
         "may delete records that are not uploaded",
     ),
+    (
+        "broker.wal=disk,broker.persistence.size=512Mi",
+        "with wal: disk 1Gi is the least",
+    ),
+    (
+        "listeners.internal.port=9644",
+        "listeners.internal: the port 9644 is that of the metrics",
+    ),
+    (
+        "listeners.external[0].name=OUT,listeners.external[0].port=9094,\
+         listeners.external[0].type=LoadBalancer,listeners.external[0].advertisedHost=a",
+        "all brokers of OUT tell the same address",
+    ),
+    (
+        "listeners.external[0].name=OUT,listeners.external[0].port=9094,\
+         listeners.external[0].type=NodePort,listeners.external[0].advertisedHost=a,\
+         listeners.external[0].firstNodePort=9000",
+        "'/listeners/external/0/firstNodePort'",
+    ),
+    (
+        "broker.autoscaling.enabled=true,broker.autoscaling.minReplicas=7",
+        "minReplicas is 7, and maxReplicas is 6",
+    ),
+    (
+        "controller.podDisruptionBudget.maxUnavailable=2",
+        "without 2 of 3 controllers nothing can be decided; 1 is the most",
+    ),
+    (
+        "controller.podDisruptionBudget.maxUnavailable=100%",
+        "'/controller/podDisruptionBudget/maxUnavailable'",
+    ),
 ];
 
 /// The suite.
@@ -96,19 +152,15 @@ pub(crate) fn check() -> Result<Outcome> {
     matrix.sort();
     ensure!(matrix.len() >= 3, "{MATRIX} has too few values");
     for values in &matrix {
-        let render = || {
-            let mut template = Command::new(&helm);
-            template.args(["template", "rel", CHART, "--namespace", "ns"]);
-            output_of(template.arg("--values").arg(values))
-        };
-        let rendered = render()?;
+        let rendered = render(&helm, values, &[])?;
         ensure!(
-            rendered == render()?,
+            rendered == render(&helm, values, &[])?,
             "{} renders otherwise the second time",
             values.display()
         );
         conforms(&kubeconform, &schemas, &rendered)
             .with_context(|| values.display().to_string())?;
+        replaces_brokers(&helm, values, &rendered).with_context(|| values.display().to_string())?;
         let files = properties(&rendered)?;
         for (name, text) in &files {
             is_accepted(name, text).with_context(|| values.display().to_string())?;
@@ -133,6 +185,48 @@ pub(crate) fn check() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// Renders the chart with the values of a file.
+fn render(helm: &Path, values: &Path, more: &[&str]) -> Result<String> {
+    let mut template = Command::new(helm);
+    template.args(["template", "rel", CHART, "--namespace", "ns"]);
+    template.arg("--values").arg(values);
+    output_of(template.args(more))
+}
+
+/// The pods of the brokers change with their files, and with nothing else; and the files that they name are there.
+fn replaces_brokers(helm: &Path, values: &Path, rendered: &str) -> Result<()> {
+    let pods = pods_of_brokers(rendered)?;
+    let named = pods.lines().filter_map(|line| {
+        let name = line.trim().strip_prefix("configMap: {name: ")?;
+        name.strip_suffix('}')
+    });
+    for name in named {
+        let is_there = rendered.contains(&format!("\n  name: {name}\n"));
+        ensure!(is_there, "there is no ConfigMap {name}");
+    }
+    for set in KEEP_BROKERS {
+        let changed = render(helm, values, &["--set", set])?;
+        let is_same = pods_of_brokers(&changed)? == pods;
+        ensure!(is_same, "{set} replaces the brokers");
+    }
+    for set in REPLACE_BROKERS {
+        let changed = render(helm, values, &["--set", set])?;
+        let is_same = pods_of_brokers(&changed)? == pods;
+        ensure!(!is_same, "{set} replaces no broker");
+    }
+    Ok(())
+}
+
+/// The template of the brokers' pods.
+fn pods_of_brokers(rendered: &str) -> Result<&str> {
+    let mut sets = rendered
+        .split("\n---")
+        .filter(|object| object.contains("\nkind: StatefulSet\n") && object.contains("-broker\n"));
+    let set = sets.next().context("there are no brokers")?;
+    let (_, template) = set.split_once("\n  template:").context("no pods")?;
+    Ok(template)
+}
+
 /// The chart's configurations on this machine: processes in network namespaces form the cluster, on MinIO.
 pub(crate) fn processes() -> Result<Outcome> {
     let Some(minio) = Kind::Minio.build()? else {
@@ -149,7 +243,7 @@ pub(crate) fn processes() -> Result<Outcome> {
     }
     let mut template = Command::new(programs::HELM.build()?);
     template.args(["template", "hw", CHART, "--namespace", "ns"]);
-    template.args(["--set", "objectStorage.bucket=highwater,broker.replicas=4"]);
+    template.args(["--set", "objectStorage.bucket=highwater"]);
     template.args(["--set", "objectStorage.endpoint=http://minio:9000"]);
     let dir = Path::new("target/test-run/chart-processes");
     if dir.exists() {
@@ -157,7 +251,15 @@ pub(crate) fn processes() -> Result<Outcome> {
     }
     std::fs::create_dir_all(dir)?;
     for (name, text) in properties(&output_of(&mut template)?)? {
-        std::fs::write(dir.join(format!("{name}.properties")), text)?;
+        if name == "broker" {
+            for ordinal in 0..PROCESS_BROKERS {
+                let text = text.replace(POD_INDEX, &ordinal.to_string());
+                let file = format!("hw-highwater-broker-{ordinal}.properties");
+                std::fs::write(dir.join(file), text)?;
+            }
+        } else {
+            std::fs::write(dir.join(format!("{name}.properties")), text)?;
+        }
     }
     let mut script = Command::new("unshare");
     script.args(["--net", "--mount", "--pid", "--fork", "--kill-child"]);
@@ -201,6 +303,7 @@ fn properties(rendered: &str) -> Result<Vec<(String, String)>> {
             is_inside = false;
         }
     }
+    found.retain(|(name, _)| name != CLIENT);
     ensure!(found.len() > 1, "nothing is rendered");
     Ok(found)
 }
@@ -216,6 +319,7 @@ fn is_accepted(name: &str, text: &str) -> Result<()> {
         ("POD_IP", "10.0.0.1"),
         ("NODE_IP", "10.1.0.1"),
         ("NODE_ID", "1000"),
+        ("POD_INDEX", "0"),
         ("ZONE", "zone-1"),
     ]);
     let told = output_of(&mut config).with_context(|| name.to_owned())?;

@@ -2,7 +2,6 @@
 {{- define "highwater.config.shared" -}}
 {{- $root := index . 0 -}}
 {{- $store := $root.Values.objectStorage -}}
-{{- $controllers := include "highwater.fullname" $root | printf "%s-controller" -}}
 config.providers=env
 config.providers.env.class=org.apache.kafka.common.config.provider.EnvVarConfigProvider
 controller.listener.names=CONTROLLER
@@ -69,7 +68,8 @@ listener.security.protocol.map=CONTROLLER:{{ ternary "SSL" "PLAINTEXT" .Values.l
 {{- include "highwater.config.given" (list . "controller") }}
 {{- end -}}
 
-{{/* Takes a list: the root, the ordinal. */}}
+{{/* Takes a list: the root, and an ordinal or "${env:POD_INDEX}". With the variable it is the file of every broker,
+unless "highwater.isByOrdinal"; then it is no file, but has all that the files of all brokers follow from. */}}
 {{- define "highwater.config.broker" -}}
 {{- $root := index . 0 -}}
 {{- $ordinal := index . 1 -}}
@@ -81,7 +81,12 @@ advertised.listeners=INTERNAL://{{ include "highwater.host" (list $root "broker"
 listener.security.protocol.map=CONTROLLER:{{ ternary "SSL" "PLAINTEXT" .listeners.controller.tls.enabled }},INTERNAL:{{ ternary "SSL" "PLAINTEXT" .listeners.internal.tls.enabled }}{{ range .listeners.external }},{{ .name }}:{{ ternary "SSL" "PLAINTEXT" (dig "tls" "enabled" false .) }}{{ end }}
 inter.broker.listener.name=INTERNAL
 highwater.wal={{ .broker.wal }}
-{{- if .broker.rack.byOrdinal }}
+{{- if eq .broker.wal "disk" }}
+highwater.wal.size={{ div (mul 4 (include "highwater.bytes" .broker.persistence.size)) 5 }}
+{{- end }}
+{{- if and .broker.rack.byOrdinal (kindIs "string" $ordinal) }}
+broker.rack={{ join "," .broker.rack.byOrdinal }}
+{{- else if .broker.rack.byOrdinal }}
 broker.rack={{ index .broker.rack.byOrdinal (mod $ordinal (len .broker.rack.byOrdinal)) }}
 {{- else if .broker.rack.label }}
 broker.rack=${env:ZONE}
@@ -97,4 +102,24 @@ broker.rack=${env:ZONE}
 {{ include "highwater.config.shared" (list $root "broker") }}
 {{- include "highwater.config.given" (list $root "broker") }}
 {{- end -}}
+{{- end -}}
+
+{{/* Whether each broker needs a file of its own, because no text makes node ports and racks of its ordinal. */}}
+{{- define "highwater.isByOrdinal" -}}
+{{- $is := .Values.broker.rack.byOrdinal -}}
+{{- range .Values.listeners.external -}}
+{{- if and (eq .type "NodePort") (not .advertisedPort) }}{{ $is = true }}{{ end -}}
+{{- end -}}
+{{- if $is }}true{{ end -}}
+{{- end -}}
+
+{{/* How the chart's own jobs reach the internal listener, if it is on TLS. */}}
+{{- define "highwater.config.client" -}}
+security.protocol=SSL
+ssl.truststore.type=PEM
+ssl.truststore.location=/etc/highwater/tls/internal/ca.crt
+{{- if eq .Values.listeners.internal.tls.clientAuth "required" }}
+ssl.keystore.type=PEM
+ssl.keystore.location=/etc/highwater/tls/internal/tls-combined.pem
+{{- end }}
 {{- end -}}

@@ -9,31 +9,34 @@
 {{/* The labels that selectors use, which never change. Takes a list: the root and the component. */}}
 {{- define "highwater.selector" -}}
 {{- $root := first . -}}
-app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
-app.kubernetes.io/component: {{ last . }}
+app.kubernetes.io/name: {{ default $root.Chart.Name $root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
+{{/* The labels of an object. Takes a list: the root, the component, and if it has some, labels of its own. */}}
 {{- define "highwater.labels" -}}
 {{- $root := first . -}}
-{{ include "highwater.selector" . }}
-app.kubernetes.io/part-of: highwater
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
-{{- with $root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $more := dict -}}
+{{- if gt (len .) 2 }}{{ $more = index . 2 }}{{ end -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version -}}
+{{- $own := dict "app.kubernetes.io/part-of" "highwater" "app.kubernetes.io/version" $root.Chart.AppVersion "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" $chart -}}
+{{- merge (include "highwater.selector" . | fromYaml) $own $more $root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
-{{/* The metadata of an object. Takes a list: the root, the component, the name. */}}
+{{/* The metadata of an object. Takes a list: the root, the component, the name, and if it has some, annotations and
+labels of its own. */}}
 {{- define "highwater.metadata" -}}
 {{- $root := index . 0 -}}
+{{- $annotations := dict -}}
+{{- if gt (len .) 3 }}{{ $annotations = index . 3 }}{{ end -}}
+{{- $labels := dict -}}
+{{- if gt (len .) 4 }}{{ $labels = index . 4 }}{{ end -}}
 name: {{ index . 2 }}
 namespace: {{ $root.Release.Namespace }}
 labels:
-  {{- include "highwater.labels" (list $root (index . 1)) | nindent 2 }}
-{{- with $root.Values.commonAnnotations }}
+  {{- include "highwater.labels" (list $root (index . 1) $labels) | nindent 2 }}
+{{- with merge (dict) $annotations $root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -64,7 +67,7 @@ annotations:
 {{ include "highwater.fullname" . }}-bootstrap.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:{{ .Values.listeners.internal.port }}
 {{- end -}}
 
-{{/* The most brokers that there may be, each of which has a configuration of its own. */}}
+{{/* The most brokers that there may be. */}}
 {{- define "highwater.brokersMax" -}}
 {{- $max := int .Values.broker.replicas -}}
 {{- if .Values.broker.autoscaling.enabled }}{{ $max = int .Values.broker.autoscaling.maxReplicas }}{{ end -}}
@@ -83,7 +86,7 @@ annotations:
 {{/* The Secret of a listener's certificate. Takes a list: the root, the listener in lower case, its tls. */}}
 {{- define "highwater.secret" -}}
 {{- $tls := index . 2 -}}
-{{- if $tls.issuerRef -}}{{ include "highwater.fullname" (index . 0) }}-{{ index . 1 | replace "_" "-" }}-tls
+{{- if $tls.issuerRef -}}{{ include "highwater.fullname" (index . 0) }}-{{ include "highwater.listener" (index . 1) }}-tls
 {{- else -}}{{ $tls.existingSecret }}
 {{- end -}}
 {{- end -}}
@@ -91,17 +94,24 @@ annotations:
 {{/* The port that a broker tells clients outside. Takes a list: the external listener, the ordinal. */}}
 {{- define "highwater.externalPort" -}}
 {{- $listener := index . 0 -}}
-{{- $ordinal := int (index . 1) -}}
 {{- if $listener.advertisedPort -}}{{ $listener.advertisedPort }}
 {{- else if eq $listener.type "NodePort" -}}{{ include "highwater.nodePort" . }}
 {{- else -}}{{ $listener.port }}
 {{- end -}}
 {{- end -}}
 
+{{/* A node port; without an ordinal, what the node ports of all brokers follow from. Takes a list: the external
+listener, the ordinal or "${env:POD_INDEX}". */}}
 {{- define "highwater.nodePort" -}}
 {{- $listener := index . 0 -}}
-{{- $ordinal := int (index . 1) -}}
-{{- if $listener.nodePorts -}}{{ int (index $listener.nodePorts $ordinal) }}
+{{- $ordinal := index . 1 -}}
+{{- if kindIs "string" $ordinal -}}{{ default (list $listener.firstNodePort) $listener.nodePorts | toJson }}
+{{- else if $listener.nodePorts -}}{{ int (index $listener.nodePorts $ordinal) }}
 {{- else -}}{{ add (int $listener.firstNodePort) $ordinal }}
 {{- end -}}
+{{- end -}}
+
+{{/* The name of a listener in names of objects and ports. */}}
+{{- define "highwater.listener" -}}
+{{ lower . | replace "_" "-" }}
 {{- end -}}

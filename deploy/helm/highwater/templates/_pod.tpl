@@ -1,4 +1,4 @@
-{{/* The pod of a StatefulSet. Takes a list: the root, the component, the checksum of the configuration, the file. */}}
+{{/* The pod of a StatefulSet. Takes a list: the root, the component, the ConfigMap, the name of the file in it. */}}
 {{- define "highwater.pod" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
@@ -7,27 +7,21 @@
 {{- $isBroker := eq $component "broker" -}}
 metadata:
   labels:
-    {{- include "highwater.selector" (list $root $component) | nindent 4 }}
-    {{- with merge (dict) $own.podLabels $root.Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $selector := include "highwater.selector" (list $root $component) | fromYaml }}
+    {{- merge (deepCopy $selector) $own.podLabels $root.Values.commonLabels | toYaml | nindent 4 }}
   annotations:
-    highwater/config-checksum: {{ index . 2 }}
-    {{- with merge (dict) $own.podAnnotations $root.Values.commonAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- /* nothing in these volumes is missed when the cluster autoscaler evicts the pod */}}
+    {{- $local := "tmp" }}
+    {{- if and $isBroker (eq $own.wal "object") }}{{ $local = "data,tmp" }}{{ end }}
+    {{- $evictable := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" $local }}
+    {{- merge (dict) $own.podAnnotations $root.Values.commonAnnotations $evictable | toYaml | nindent 4 }}
 spec:
   serviceAccountName: {{ include "highwater.serviceAccount" $root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ $own.terminationGracePeriodSeconds }}
   securityContext:
-    runAsNonRoot: true
-    runAsUser: 10001
-    runAsGroup: 10001
-    fsGroup: 10001
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile: {type: RuntimeDefault}
+    {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
@@ -54,26 +48,33 @@ spec:
             topologyKey: kubernetes.io/hostname
             labelSelector:
               matchLabels:
-                {{- include "highwater.selector" (list $root $component) | nindent 16 }}
+                {{- toYaml $selector | nindent 16 }}
     {{- end }}
   topologySpreadConstraints:
     {{- /* without a selector a constraint would count no pod */}}
-    {{- $selector := dict "labelSelector" (dict "matchLabels" (include "highwater.selector" (list $root $component) | fromYaml)) }}
+    {{- $counted := dict "labelSelector" (dict "matchLabels" $selector) }}
     {{- range $own.topologySpreadConstraints }}
-    - {{- merge (deepCopy .) $selector | toYaml | nindent 6 }}
+    - {{- merge (deepCopy .) $counted | toYaml | nindent 6 }}
     {{- else }}
     - maxSkew: 1
       topologyKey: topology.kubernetes.io/zone
       whenUnsatisfiable: ScheduleAnyway
-      labelSelector:
-        matchLabels:
-          {{- include "highwater.selector" (list $root $component) | nindent 10 }}
+      {{- toYaml $counted | nindent 6 }}
+    {{- if not $isBroker }}
+    # One node must not take the quorum with it. Every node has this label, and one node alone may have all controllers;
+    # a node that is dead or drained does not count.
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: DoNotSchedule
+      nodeTaintsPolicy: Honor
+      {{- toYaml $counted | nindent 6 }}
+    {{- end }}
     {{- end }}
   containers:
     - name: highwater
       image: {{ include "highwater.image" $root }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-      args: [start, --config, {{ index . 3 | quote }}]
+      args: [start, --config, {{ printf "/etc/highwater/config/%s.properties" (index . 3) | quote }}]
       # the status of the pod has the end of the log of a start that fails
       terminationMessagePolicy: FallbackToLogsOnError
       env:
@@ -83,14 +84,14 @@ spec:
           valueFrom: {fieldRef: {fieldPath: status.podIP}}
         - name: NODE_IP
           valueFrom: {fieldRef: {fieldPath: status.hostIP}}
+        - name: POD_INDEX
+          valueFrom: {fieldRef: {fieldPath: "metadata.labels['apps.kubernetes.io/pod-index']"}}
         {{- if $isBroker }}
         {{- with $own.rack.label }}
         - name: ZONE
           valueFrom: {fieldRef: {fieldPath: {{ printf "metadata.labels['%s']" . | quote }}}}
         {{- end }}
         {{- else }}
-        - name: POD_INDEX
-          valueFrom: {fieldRef: {fieldPath: "metadata.labels['apps.kubernetes.io/pod-index']"}}
         - name: NODE_ID
           value: 100$(POD_INDEX)
         {{- end }}
@@ -106,8 +107,8 @@ spec:
       ports:
         {{- if $isBroker }}
         - {name: internal, containerPort: {{ $root.Values.listeners.internal.port }}}
-        {{- range $i, $listener := $root.Values.listeners.external }}
-        - {name: external-{{ $i }}, containerPort: {{ $listener.port }}}
+        {{- range $root.Values.listeners.external }}
+        - {name: {{ include "highwater.listener" .name }}, containerPort: {{ .port }}}
         {{- end }}
         {{- else }}
         - {name: controller, containerPort: {{ $root.Values.listeners.controller.port }}}
@@ -141,9 +142,7 @@ spec:
           memory: {{ $own.memory.limit }}
           cpu: {{ dig "requests" "cpu" "100m" $own.resources }}
       securityContext:
-        allowPrivilegeEscalation: false
-        readOnlyRootFilesystem: true
-        capabilities: {drop: [ALL]}
+        {{- toYaml $root.Values.securityContext | nindent 8 }}
       volumeMounts:
         - {name: config, mountPath: /etc/highwater/config, readOnly: true}
         - {name: data, mountPath: /var/lib/highwater}
@@ -152,7 +151,7 @@ spec:
         - {name: store-ca, mountPath: /etc/highwater/store-ca, readOnly: true}
         {{- end }}
         {{- range $listener := include "highwater.tls" (list $root $component) | fromJsonArray }}
-        - {name: tls-{{ $listener.name | replace "_" "-" }}, mountPath: /etc/highwater/tls/{{ $listener.name }}, readOnly: true}
+        - {name: tls-{{ include "highwater.listener" $listener.name }}, mountPath: /etc/highwater/tls/{{ $listener.name }}, readOnly: true}
         {{- end }}
         {{- with $own.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
@@ -162,7 +161,7 @@ spec:
     {{- end }}
   volumes:
     - name: config
-      configMap: {name: {{ include "highwater.fullname" $root }}-{{ $component }}}
+      configMap: {name: {{ index . 2 }}}
     - name: tmp
       emptyDir: {medium: Memory, sizeLimit: 16Mi}
     {{- if and $isBroker (eq $own.wal "object") }}
@@ -174,7 +173,7 @@ spec:
       secret: {secretName: {{ $store.ca.existingSecret }}, items: [{key: {{ $store.ca.key }}, path: ca.crt}]}
     {{- end }}
     {{- range $listener := include "highwater.tls" (list $root $component) | fromJsonArray }}
-    - name: tls-{{ $listener.name | replace "_" "-" }}
+    - name: tls-{{ include "highwater.listener" $listener.name }}
       secret:
         secretName: {{ $listener.secret }}
         defaultMode: 0440
@@ -224,27 +223,29 @@ which the Secret needs ca.crt. Takes a list: the root, the component. */}}
     resources: {requests: {storage: {{ .persistence.size }}}}
 {{- end -}}
 
-{{/* A pod that runs one command of the image against the brokers. Takes a list: the root, its component, its args. */}}
+{{/* The pod of one command of the image for the brokers, without its restartPolicy. Takes a list: the root, the args,
+and the ConfigMap with the topics or "". */}}
 {{- define "highwater.command" -}}
 {{- $root := index . 0 -}}
-restartPolicy: OnFailure
+{{- $args := index . 1 -}}
+{{- $topics := index . 2 -}}
+{{- $isOnTls := $root.Values.listeners.internal.tls.enabled -}}
+{{- if $isOnTls -}}
+{{- $args = concat $args (list "--command-config" "/etc/highwater/client/client.properties") -}}
+{{- end -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
-  runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  seccompProfile: {type: RuntimeDefault}
+  {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- /* where brokers may run, it may run too */}}
-{{- with $root.Values.broker.nodeSelector }}
+{{- with default $root.Values.broker.nodeSelector $root.Values.jobs.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $root.Values.broker.tolerations }}
+{{- with default $root.Values.broker.tolerations $root.Values.jobs.tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -253,13 +254,43 @@ containers:
     image: {{ include "highwater.image" $root }}
     imagePullPolicy: {{ $root.Values.image.pullPolicy }}
     args:
-      {{- toYaml (index . 2) | nindent 6 }}
+      {{- toYaml $args | nindent 6 }}
     terminationMessagePolicy: FallbackToLogsOnError
     resources:
       limits: {memory: 64Mi}
       requests: {cpu: 10m, memory: 64Mi}
     securityContext:
-      allowPrivilegeEscalation: false
-      readOnlyRootFilesystem: true
-      capabilities: {drop: [ALL]}
+      {{- toYaml $root.Values.securityContext | nindent 6 }}
+    {{- if or $topics $isOnTls }}
+    volumeMounts:
+      {{- if $topics }}
+      - {name: topics, mountPath: /etc/highwater/topics, readOnly: true}
+      {{- end }}
+      {{- if $isOnTls }}
+      - {name: client, mountPath: /etc/highwater/client, readOnly: true}
+      - {name: tls-internal, mountPath: /etc/highwater/tls/internal, readOnly: true}
+      {{- end }}
+    {{- end }}
+{{- if or $topics $isOnTls }}
+volumes:
+  {{- with $topics }}
+  - name: topics
+    configMap: {name: {{ . }}}
+  {{- end }}
+  {{- if $isOnTls }}
+  - name: client
+    configMap: {name: {{ include "highwater.fullname" $root }}-client}
+  # optional: without ca.crt the pod starts, and its log says what is missing
+  - name: tls-internal
+    secret:
+      secretName: {{ include "highwater.secret" (list $root "internal" $root.Values.listeners.internal.tls) }}
+      optional: true
+      defaultMode: 0440
+      items:
+        - {key: ca.crt, path: ca.crt}
+        {{- if eq $root.Values.listeners.internal.tls.clientAuth "required" }}
+        - {key: tls-combined.pem, path: tls-combined.pem}
+        {{- end }}
+  {{- end }}
+{{- end }}
 {{- end -}}
