@@ -45,15 +45,27 @@ public class Scenario {
         return i % 10 == 0 ? null : pattern(i, SIZES[i % SIZES.length]);
     }
 
+    /** The settings of a client, which is on TLS if there is a directory of keys and certificates. */
+    static Map<String, Object> settings(Map<String, Object> more) {
+        var settings = new HashMap<String, Object>(more);
+        settings.put("bootstrap.servers", bootstrap);
+        String dir = System.getenv("SCENARIO_TLS");
+        if (dir != null) {
+            settings.putAll(Map.of("security.protocol", "SSL", "ssl.truststore.type", "PEM", "ssl.keystore.type", "PEM",
+                "ssl.truststore.location", dir + "/ca.crt", "ssl.keystore.location", dir + "/client.pem"));
+        }
+        return settings;
+    }
+
     static KafkaProducer<byte[], byte[]> producer(String codec) {
-        return new KafkaProducer<>(Map.of("bootstrap.servers", bootstrap, "compression.type", codec, "linger.ms", 5,
-            "enable.idempotence", true, "max.request.size", 2_000_000), new ByteArraySerializer(),
+        return new KafkaProducer<>(settings(Map.of("compression.type", codec, "linger.ms", 5,
+            "enable.idempotence", true, "max.request.size", 2_000_000)), new ByteArraySerializer(),
             new ByteArraySerializer());
     }
 
     static KafkaConsumer<byte[], byte[]> consumer(Map<String, Object> more) {
-        var settings = new HashMap<String, Object>(Map.of("bootstrap.servers", bootstrap, "enable.auto.commit", false,
-            "auto.offset.reset", "earliest", "fetch.max.wait.ms", 100));
+        var settings = settings(Map.of("enable.auto.commit", false, "auto.offset.reset", "earliest",
+            "fetch.max.wait.ms", 100));
         settings.putAll(more);
         return new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
@@ -61,7 +73,7 @@ public class Scenario {
     public static void main(String[] args) throws Exception {
         bootstrap = args[0];
         name = args[1];
-        try (AdminClient admin = AdminClient.create(Map.of("bootstrap.servers", bootstrap))) {
+        try (AdminClient admin = AdminClient.create(settings(Map.of()))) {
             administration(admin);
             for (String codec : List.of("none", "gzip", "snappy", "lz4", "zstd")) codec(codec);
             largest();

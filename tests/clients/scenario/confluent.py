@@ -1,5 +1,6 @@
 """The scenario with librdkafka through confluent-kafka, by the part of its API that exists since 1.9."""
 
+import os
 import sys
 import time
 import warnings
@@ -34,13 +35,21 @@ def wait(what, condition):
         assert time.monotonic() < deadline, what
 
 
+def settings():
+    """What every client has; it is on TLS if there is a directory of keys and certificates."""
+    tls = os.environ.get("SCENARIO_TLS")
+    secured = {"security.protocol": "ssl", "ssl.ca.location": f"{tls}/ca.crt",
+               "ssl.certificate.location": f"{tls}/client.crt", "ssl.key.location": f"{tls}/client.key"}
+    return {"bootstrap.servers": BOOTSTRAP, **(secured if tls else {})}
+
+
 def producer(codec="none"):
-    return Producer({"bootstrap.servers": BOOTSTRAP, "compression.type": codec, "linger.ms": 5,
+    return Producer({**settings(), "compression.type": codec, "linger.ms": 5,
                      "enable.idempotence": True, "message.max.bytes": 2_000_000})
 
 
 def consumer(group="unused", **more):
-    return Consumer({"bootstrap.servers": BOOTSTRAP, "group.id": group, "enable.auto.commit": False,
+    return Consumer({**settings(), "group.id": group, "enable.auto.commit": False,
                      "auto.offset.reset": "earliest", "fetch.wait.max.ms": 100, **more})
 
 
@@ -193,7 +202,7 @@ def group(admin):
     members[1].close()
 
 
-admin_client = AdminClient({"bootstrap.servers": BOOTSTRAP})
+admin_client = AdminClient(settings())
 administration(admin_client)
 for each in ["none", "gzip", "snappy", "lz4", "zstd"]:
     codec(each)

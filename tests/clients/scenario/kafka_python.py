@@ -1,5 +1,6 @@
 """The scenario with kafka-python."""
 
+import os
 import sys
 import time
 
@@ -35,13 +36,21 @@ def wait(what, condition):
         assert time.monotonic() < deadline, what
 
 
+def settings():
+    """What every client has; it is on TLS if there is a directory of keys and certificates."""
+    tls = os.environ.get("SCENARIO_TLS")
+    secured = {"security_protocol": "SSL", "ssl_cafile": f"{tls}/ca.crt", "ssl_certfile": f"{tls}/client.crt",
+               "ssl_keyfile": f"{tls}/client.key"}
+    return {"bootstrap_servers": BOOTSTRAP, **(secured if tls else {})}
+
+
 def producer(codec=None):
-    return KafkaProducer(bootstrap_servers=BOOTSTRAP, compression_type=codec, linger_ms=5, enable_idempotence=True,
+    return KafkaProducer(**settings(), compression_type=codec, linger_ms=5, enable_idempotence=True,
                          max_request_size=2_000_000)
 
 
 def consumer(**more):
-    return KafkaConsumer(bootstrap_servers=BOOTSTRAP, enable_auto_commit=False, auto_offset_reset="earliest",
+    return KafkaConsumer(**settings(), enable_auto_commit=False, auto_offset_reset="earliest",
                          fetch_max_wait_ms=100, **more)
 
 
@@ -62,7 +71,7 @@ class Admin:
         def asked(*arguments):
             deadline = time.monotonic() + TIMEOUT
             while True:
-                client = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
+                client = KafkaAdminClient(**settings())
                 try:
                     return getattr(client, call)(*arguments)
                 except MOVED as error:

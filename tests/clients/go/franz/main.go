@@ -27,8 +27,12 @@ var (
 )
 
 func client(options ...kgo.Opt) *kgo.Client {
-	made, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(seed, ",")...), kgo.AllowAutoTopicCreation(),
-		kgo.FetchMaxWait(100 * time.Millisecond), kgo.ProducerBatchMaxBytes(1_048_588)}, options...)...)
+	options = append([]kgo.Opt{kgo.SeedBrokers(strings.Split(seed, ",")...), kgo.AllowAutoTopicCreation(),
+		kgo.FetchMaxWait(100 * time.Millisecond), kgo.ProducerBatchMaxBytes(1_048_588)}, options...)
+	if secured := scenario.TLS(); secured != nil {
+		options = append(options, kgo.DialTLSConfig(secured))
+	}
+	made, err := kgo.NewClient(options...)
 	check(err, "client")
 	return made
 }

@@ -35,6 +35,8 @@ func config() *sarama.Config {
 	made.Consumer.Offsets.AutoCommit.Enable = false
 	made.Consumer.Group.Session.Timeout = 6 * time.Second
 	made.Consumer.Group.Heartbeat.Interval = 300 * time.Millisecond
+	made.Net.TLS.Config = scenario.TLS()
+	made.Net.TLS.Enable = made.Net.TLS.Config != nil
 	return made
 }
 

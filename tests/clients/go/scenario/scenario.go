@@ -3,6 +3,8 @@ package scenario
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -22,6 +24,21 @@ var (
 	sizes = [6]int{1, 10, 100, 1000, 10_000, 300_000}
 	base  = time.Now().Add(-100 * time.Second).UnixMilli()
 )
+
+// TLS returns the configuration of a client on TLS, from the directory of keys and certificates; nil if there is none.
+func TLS() *tls.Config {
+	dir := os.Getenv("SCENARIO_TLS")
+	if dir == "" {
+		return nil
+	}
+	trusted, err := os.ReadFile(dir + "/ca.crt")
+	Check(err, "the authority's certificate")
+	own, err := tls.LoadX509KeyPair(dir+"/client.crt", dir+"/client.key")
+	Check(err, "the client's certificate")
+	roots := x509.NewCertPool()
+	Ensure(roots.AppendCertsFromPEM(trusted), "%s/ca.crt has no certificate", dir)
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}
+}
 
 // Check ends the program if there is an error.
 func Check(err error, what string) {

@@ -2,6 +2,7 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const fs = require('node:fs')
 const { Kafka, CompressionCodecs, CompressionTypes, KafkaJSError, PartitionAssigners, logLevel } = require('kafkajs')
 const snappy = require('kafkajs-snappy')
 const lz4 = require('lz4js')
@@ -34,7 +35,11 @@ const DEADLINE = Date.now() + 90_000
 const PATTERN = Buffer.alloc(1_054_200, Buffer.from(Array.from({ length: 251 }, (_, i) => i)))
 const CODECS = { none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy,
   lz4: CompressionTypes.LZ4, zstd: CompressionTypes.ZSTD }
-const kafka = new Kafka({ brokers: bootstrap.split(','), clientId: name, logLevel: logLevel.NOTHING })
+// on TLS if there is a directory of keys and certificates
+const dir = process.env.SCENARIO_TLS
+const read = file => fs.readFileSync(`${dir}/${file}`)
+const ssl = dir && { ca: [read('ca.crt')], cert: read('client.crt'), key: read('client.key') }
+const kafka = new Kafka({ brokers: bootstrap.split(','), clientId: name, logLevel: logLevel.NOTHING, ssl })
 
 const key = i => i % 3 === 0 ? null : Buffer.from(`k${i}`)
 const value = i => i % 10 === 0 ? null : PATTERN.subarray(7 * i % 251, 7 * i % 251 + SIZES[i % 6])
