@@ -3,6 +3,7 @@
 mod broker;
 mod clients;
 mod clients_cluster;
+mod clients_tls;
 mod cluster;
 mod crash;
 mod differential;
@@ -155,6 +156,7 @@ fn clients(report: &mut Report) {
     clients::run_all(report);
     scenario::run_all(report);
     report.suite("clients-cluster", clients_cluster::play);
+    report.suite("clients-tls", clients_tls::check);
     franz_go::run_all(report);
     s3::run_all(report);
     s3_access::run_all(report);

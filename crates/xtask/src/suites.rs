@@ -86,6 +86,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("scenario-sarama", 120),
     with_broker("scenario-kafkajs", 60),
     with_broker("clients-cluster", 240),
+    with_broker("clients-tls", 240),
     with_broker("old-clients", 60),
     with_broker("franz-go-suite", 180),
     suite("franz-go-suite@cluster", 480, Stage::Named, true),
@@ -102,7 +103,7 @@ pub(crate) const ALL: &[Suite] = &[
     with_broker("cluster-example@s3", 60),
     with_broker("s3-access", 90),
     // waits for Kubernetes to be built, which begins before the first suite
-    suite("kubernetes", 2400, Stage::Named, true),
+    with_broker("kubernetes", 2400),
 ];
 
 /// Whether a suite runs without being named.
@@ -147,11 +148,7 @@ mod tests {
 
     #[test]
     fn several_names_choose_several_suites_and_none_chooses_the_usual_ones() {
-        let named = [
-            "differential@cluster",
-            "franz-go-suite@cluster",
-            "kubernetes",
-        ];
+        let named = ["differential@cluster", "franz-go-suite@cluster"];
         let two = chosen(&names(&["crash", named[1]])).unwrap();
         assert_eq!(two, [find("crash").unwrap(), find(named[1]).unwrap()]);
         let usual = chosen(&[]).unwrap();

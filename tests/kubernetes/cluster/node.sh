@@ -2,11 +2,13 @@
 # node.sh N: starts node N, in the namespaces of `start.sh`: containerd, the kubelet and kube-proxy, in the node's
 # network namespace, and in namespaces below it for processes and mounts. They are gone with the process whose number is
 # in `node<N>.pid`, and all pods of the node are gone with them, as if the machine had lost its power. A node that is
-# started again has its images, its volumes and its name.
+# started again has its images, its volumes and its name. A node ends once one of its programs does, and `DIR/failed`
+# says which.
 set -eu
 n=$1
 : "${dir:?}" "${here:?}" "${run:?}"
 node=$run/node$n log=$run/log pki=$run/pki address=10.77.0.1$n
+. "$here/daemons.sh"
 
 if [ "${2:-}" != inside ]; then
     setsid nsenter --net="/run/netns/node$n" \
@@ -75,8 +77,8 @@ state = "$node/containerd/state"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
 EOT
-    containerd -c "$node/containerd.toml" > "$log/containerd$n.log" 2>&1 &
-    until ctr -a "$node/containerd.sock" version > /dev/null 2>&1; do sleep 0.1; done
+    serve "containerd$n" containerd -c "$node/containerd.toml"
+    await "containerd answers" 60 ctr -a "$node/containerd.sock" version
     local image
     for image in "$run"/images/*.tar; do ctr -a "$node/containerd.sock" -n k8s.io images import "$image"; done
 }
@@ -108,10 +110,9 @@ nodeStatusUpdateFrequency: 4s
 # so that a container which is killed twenty times is started twenty times
 crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 EOT
-    kubelet --config="$node/kubelet.yaml" --kubeconfig="$pki/node$n.conf" --root-dir="$node/kubelet" \
+    serve "kubelet$n" kubelet --config="$node/kubelet.yaml" --kubeconfig="$pki/node$n.conf" --root-dir="$node/kubelet" \
         --cert-dir="$node/kubelet/pki" --hostname-override="node$n" --node-ip="$address" \
-        --node-labels="topology.kubernetes.io/region=region-1,topology.kubernetes.io/zone=zone-$n" \
-        > "$log/kubelet$n.log" 2>&1 &
+        --node-labels="topology.kubernetes.io/region=region-1,topology.kubernetes.io/zone=zone-$n"
 }
 
 start_proxy() {
@@ -126,13 +127,15 @@ oomScoreAdj: 0
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 nodePortAddresses: [10.77.0.0/24]
 EOT
-    kube-proxy --config="$node/proxy.yaml" > "$log/proxy$n.log" 2>&1 &
+    serve "proxy$n" kube-proxy --config="$node/proxy.yaml"
 }
 
+trap 'failed "node $n has ended" "$log/node$n.log"' EXIT
 hostname "node$n"
 mounts
 echo 1 > /proc/sys/net/ipv4/ip_forward
 start_containerd
 start_kubelet
 start_proxy
-while :; do wait -n || sleep 1; done
+wait -n
+exit 1

@@ -3,7 +3,8 @@
 #   unshare --net --mount --pid --ipc --uts --fork --kill-child --mount-proc --propagation private start.sh ...
 # DIR is empty except for `images/` with archives that every node imports. The PATH has the programs of Kubernetes, etcd
 # and the DNS server. The control plane runs in these namespaces, and `node.sh` starts each node in namespaces below
-# them. `DIR/ready` appears once all nodes are ready. With the end of this process all of them are gone.
+# them. `DIR/ready` appears once all nodes are ready. With the end of this process all of them are gone. It ends once a
+# program of the control plane does, and `DIR/failed` says which.
 #
 # The network is a bridge: the control plane, and clients that are no pods, have 10.77.0.1, and node N has 10.77.0.1N.
 # Its pods have 10.78.N.0/24; Services have 10.79.0.0/16. Nothing leads out of it.
@@ -12,6 +13,7 @@ export dir=$1 nodes=$2
 here=$(cd "$(dirname "$0")" && pwd)
 export here run=/run/highwater
 log=$run/log pki=$run/pki
+. "$here/daemons.sh"
 
 # A short path for everything, because the paths of sockets and overlays have a limit. /run is empty otherwise, so that
 # no process finds the machine's own containerd or locks there.
@@ -52,27 +54,37 @@ network() {
     done
 }
 
+# The log of every pod that is created or applied tells the security profile under which it is admitted.
+audit() {
+    cat > $run/audit.yaml <<EOT
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: RequestResponse, verbs: [create, patch], resources: [{group: "", resources: [pods]}]}
+  - {level: None}
+EOT
+}
+
 control_plane() {
-    etcd_server=http://127.0.0.1:2379
-    server --data-dir $run/etcd --unsafe-no-fsync \
-        --listen-client-urls $etcd_server --advertise-client-urls $etcd_server \
-        --listen-peer-urls http://127.0.0.1:2380 > $log/etcd.log 2>&1 &
-    kube-apiserver --etcd-servers=$etcd_server --bind-address=10.77.0.1 --advertise-address=10.77.0.1 \
+    local etcd_server=http://127.0.0.1:2379
+    serve etcd server --data-dir $run/etcd --unsafe-no-fsync \
+        --listen-client-urls $etcd_server --advertise-client-urls $etcd_server --listen-peer-urls http://127.0.0.1:2380
+    serve apiserver kube-apiserver --etcd-servers=$etcd_server --bind-address=10.77.0.1 --advertise-address=10.77.0.1 \
+        --audit-policy-file=$run/audit.yaml --audit-log-path=$log/audit.log \
         --service-cluster-ip-range=10.79.0.0/16 --authorization-mode=Node,RBAC \
         --enable-admission-plugins=NodeRestriction --allow-privileged --profiling=false \
         --client-ca-file=$pki/ca.crt --tls-cert-file=$pki/apiserver.crt --tls-private-key-file=$pki/apiserver.key \
         --service-account-key-file=$pki/accounts.pub --service-account-signing-key-file=$pki/accounts.key \
         --service-account-issuer=https://kubernetes.default.svc \
         --kubelet-client-certificate=$pki/admin.crt --kubelet-client-key=$pki/admin.key \
-        --kubelet-preferred-address-types=InternalIP > $log/apiserver.log 2>&1 &
-    until kubectl get --raw=/readyz > /dev/null 2>&1; do sleep 0.3; done
+        --kubelet-preferred-address-types=InternalIP
+    await "the API server is ready" 120 kubectl get --raw=/readyz --request-timeout=5s
     # a node that is silent for 20 seconds is not ready
-    kube-controller-manager --kubeconfig=$pki/controllers.conf --leader-elect=false --bind-address=127.0.0.1 \
-        --use-service-account-credentials --root-ca-file=$pki/ca.crt \
-        --service-account-private-key-file=$pki/accounts.key --node-monitor-grace-period=20s \
-        > $log/controllers.log 2>&1 &
-    kube-scheduler --kubeconfig=$pki/scheduler.conf --leader-elect=false --bind-address=127.0.0.1 \
-        > $log/scheduler.log 2>&1 &
+    serve controllers kube-controller-manager --kubeconfig=$pki/controllers.conf --leader-elect=false \
+        --bind-address=127.0.0.1 --use-service-account-credentials --root-ca-file=$pki/ca.crt \
+        --service-account-private-key-file=$pki/accounts.key --node-monitor-grace-period=20s
+    serve scheduler kube-scheduler --kubeconfig=$pki/scheduler.conf --leader-elect=false --bind-address=127.0.0.1
     cat > $run/Corefile <<EOT
 .:53 {
     bind 10.77.0.1
@@ -85,7 +97,7 @@ control_plane() {
     cache 2
 }
 EOT
-    dns -conf $run/Corefile > $log/dns.log 2>&1 &
+    serve dns dns -conf $run/Corefile
 }
 
 # Volumes are directories of a node, as local disks are: a pod that has one can't go to another node.
@@ -121,17 +133,23 @@ EOT
     done
 }
 
+nodes_are_ready() {
+    [ "$(kubectl get nodes --no-headers --request-timeout=5s | grep -cw Ready)" = "$nodes" ]
+}
+
 hostname control-plane
 mounts
 network
+audit
 "$here/certificates.sh" $pki "$nodes"
 export KUBECONFIG=$pki/admin.conf HOME=$run/home
 control_plane
 for n in $(seq "$nodes"); do "$here/node.sh" "$n"; done
-until [ "$(kubectl get nodes --no-headers 2> /dev/null | grep -cw Ready)" = "$nodes" ]; do sleep 0.5; done
+await "$nodes nodes are ready" 120 nodes_are_ready
 # no pod is admitted before its namespace has this account
-until kubectl get serviceaccount default > /dev/null 2>&1; do sleep 0.2; done
+await "the namespace default has its service account" 30 kubectl get serviceaccount default
 volumes | kubectl apply -f -
 touch $run/ready
 # this process adopts the nodes, and ends them with itself
-while :; do wait -n || sleep 1; done
+wait -n
+exit 1

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::control_groups;
 use super::images;
 use crate::broker::end;
-use crate::jars::has;
 use crate::programs;
 use crate::report::say;
 use crate::rust::run;
@@ -21,42 +21,28 @@ use crate::time::{now, pause};
 pub(super) const NODES: u32 = 3;
 /// The addresses of the nodes, to which clients outside connect.
 pub(super) const NODE_ADDRESSES: [&str; 3] = ["10.77.0.11", "10.77.0.12", "10.77.0.13"];
-const DIR: &str = "target/test-run/kubernetes";
+pub(super) const DIR: &str = "target/test-run/kubernetes";
 /// The file with the number of the process that holds the namespaces of a cluster that is kept.
 const KEPT: &str = "holder.pid";
 const SCRIPTS: &str = "tests/kubernetes/cluster";
-const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
-/// The name of the groups under which the nodes' pods are.
-const CONTROL_GROUP: &str = "highwater-kubernetes";
-/// The hierarchies of control groups (version 1) that containers need.
-const HIERARCHIES: [&str; 6] = ["cpu", "cpuset", "memory", "pids", "devices", "freezer"];
-/// What must be installed, with the Debian package that has it.
-const NEEDED: [(&str, &str, &str); 9] = [
-    ("containerd", "--version", "containerd"),
-    ("runc", "--version", "runc"),
-    ("nft", "--version", "nftables"),
-    ("conntrack", "--version", "conntrack"),
-    ("iptables", "--version", "iptables"),
-    ("openssl", "version", "openssl"),
-    ("kcat", "-V", "kcat"),
-    ("java", "-version", "default-jdk-headless"),
-    ("mvn", "--version", "maven"),
-];
-const PLUGINS: &str = "/usr/lib/cni/bridge";
 const TRY_EVERY: Duration = Duration::from_millis(500);
-/// The time in which the nodes become ready; 20 seconds are usual.
-const START_MAX: Duration = Duration::from_secs(240);
-const END_TRIES: u32 = 20;
+/// The time in which the nodes become ready; 20 seconds are usual, and the scripts wait less for each part.
+const START_MAX: Duration = Duration::from_secs(400);
+/// The time in which every process is gone once the cluster is killed.
+const END_MAX: Duration = Duration::from_secs(30);
+/// The seconds that a command in the cluster may take, so that none hangs for ever.
+const COMMAND_SECONDS_MAX: &str = "1200";
 
 /// The cluster, which ends when it is dropped, unless it is to be kept.
 pub(crate) struct Cluster {
     /// The directory that the namespaces show as /run/highwater.
     dir: PathBuf,
     path: String,
-    /// The process that holds the namespaces, unless they are to be kept.
+    /// The process that holds the namespaces, once it is started.
     holder: Option<Child>,
     /// The first process in the namespaces.
     first: u32,
+    is_kept: bool,
 }
 
 /// Waits until a check holds, and returns how long that took. A check that fails is tried again too, because what it asks
@@ -73,7 +59,7 @@ pub(super) fn until(
             return Ok(since.elapsed());
         }
         if since.elapsed() > max {
-            last?;
+            last.with_context(|| what.to_owned())?;
             bail!("not within {} s: {what}", max.as_secs());
         }
         pause(TRY_EVERY);
@@ -89,32 +75,11 @@ pub(super) fn output_of(command: &mut Command) -> Result<String> {
     } = command.output().with_context(|| format!("{command:?}"))?;
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     let stderr = String::from_utf8_lossy(&stderr);
-    ensure!(status.success(), "{command:?}: {}{stdout}", stderr);
+    ensure!(
+        status.success(),
+        "{command:?} ended with {status}: {stderr}{stdout}"
+    );
     Ok(stdout)
-}
-
-/// What this machine lacks, if it lacks something.
-pub(crate) fn missing() -> Option<String> {
-    if !programs::has_go() {
-        return Some("go is missing".to_owned());
-    }
-    if let Some((_, _, package)) = NEEDED.iter().find(|(program, flag, _)| !has(program, flag)) {
-        return Some(format!("the package {package} is missing"));
-    }
-    if !Path::new(PLUGINS).exists() {
-        return Some("the package containernetworking-plugins is missing".to_owned());
-    }
-    if !images::has_busybox() {
-        return Some("the package busybox-static is missing".to_owned());
-    }
-    let is_there = |name: &&str| Path::new(CONTROL_GROUPS).join(name).is_dir();
-    if !HIERARCHIES.iter().all(is_there) {
-        return Some("control groups of version 1 are missing".to_owned());
-    }
-    let mut possible = Command::new("unshare");
-    possible.args(["--net", "--mount", "--pid", "--fork", "ip", "link"]);
-    let is_possible = possible.output().is_ok_and(|told| told.status.success());
-    (!is_possible).then(|| "namespaces (root, util-linux and iproute2) are missing".to_owned())
 }
 
 /// Builds the programs that a cluster consists of, and returns the directories in which they are.
@@ -123,17 +88,35 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
 }
 
 impl Cluster {
-    /// Starts the cluster. Everything in it is gone once this process has ended, unless it is to be kept.
+    /// Starts the cluster. Everything in it is gone once this process has ended, unless it is to be kept. A cluster that an
+    /// earlier run left up is ended first.
     pub(crate) fn start(is_kept: bool) -> Result<Self> {
         end_kept()?;
-        if Path::new(DIR).exists() {
-            std::fs::remove_dir_all(DIR)?;
-        }
+        remove_files()?;
         std::fs::create_dir_all(DIR)?;
         let dir = std::fs::canonicalize(DIR)?;
         images::write(&dir.join("images"))?;
-        let path = path()?;
-        make_control_groups()?;
+        // a failure from here on ends what was started
+        let mut cluster = Self {
+            dir,
+            path: path()?,
+            holder: None,
+            first: 0,
+            is_kept: false,
+        };
+        control_groups::make(NODES)?;
+        let holder = cluster.holder.insert(cluster.command(is_kept)?.spawn()?);
+        if is_kept {
+            std::fs::write(cluster.dir.join(KEPT), holder.id().to_string())?;
+        }
+        cluster.first = await_nodes(holder, &cluster.dir)?;
+        cluster.write_way_in()?;
+        cluster.is_kept = is_kept;
+        Ok(cluster)
+    }
+
+    /// The command that holds the namespaces.
+    fn command(&self, is_kept: bool) -> Result<Command> {
         let mut holder = Command::new(if is_kept { "setsid" } else { "setpriv" });
         if !is_kept {
             holder.args(["--pdeathsig", "KILL"]);
@@ -142,39 +125,25 @@ impl Cluster {
         holder.args(["--fork", "--kill-child", "--mount-proc"]);
         holder.args(["--propagation", "private"]);
         holder.arg(std::fs::canonicalize(SCRIPTS)?.join("start.sh"));
-        holder.arg(&dir).arg(NODES.to_string());
-        let log = File::create(dir.join("start.log"))?;
-        holder.env("PATH", &path).stdin(Stdio::null());
-        let mut holder = holder.stdout(log.try_clone()?).stderr(log).spawn()?;
-        let first = await_nodes(&mut holder, &dir);
-        if first.is_err() {
-            end(&mut holder);
-        }
-        let mut cluster = Self {
-            dir,
-            path,
-            holder: Some(holder),
-            first: first?,
-        };
-        cluster.write_way_in()?;
-        if is_kept {
-            let holder = cluster.holder.take().context("nothing runs")?;
-            std::fs::write(cluster.dir.join(KEPT), holder.id().to_string())?;
-        }
-        Ok(cluster)
+        holder.arg(&self.dir).arg(NODES.to_string());
+        let log = File::create(self.dir.join("start.log"))?;
+        holder.env("PATH", &self.path).stdin(Stdio::null());
+        holder.stdout(log.try_clone()?).stderr(log);
+        Ok(holder)
     }
 
-    /// The cluster that an earlier run left up, if there is one.
-    pub(crate) fn kept() -> Result<Option<Self>> {
-        let Some(holder) = kept_holder() else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            dir: std::fs::canonicalize(DIR)?,
-            path: path()?,
-            holder: None,
-            first: child_of(holder)?,
-        }))
+    /// Fails if one of the programs of the cluster has ended, with the end of its log.
+    pub(super) fn check(&self) -> Result<()> {
+        let failed = self.dir.join("failed");
+        if failed.exists() {
+            bail!("{}", std::fs::read_to_string(failed)?);
+        }
+        Ok(())
+    }
+
+    /// The file in which the API server tells of every pod that was created.
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.dir.join("log/audit.log")
     }
 
     /// Writes a script that runs a command in the cluster's namespaces, for people.
@@ -200,7 +169,8 @@ impl Cluster {
 
     /// A command in the cluster's namespaces, beside the nodes: for clients outside of Kubernetes.
     pub(crate) fn inside(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=10", COMMAND_SECONDS_MAX, "nsenter"]);
         command.args(["--target", &self.first.to_string()]);
         command.args(["--mount", "--net", "--pid", "--ipc", "--uts"]);
         command.env("KUBECONFIG", self.kubeconfig());
@@ -264,16 +234,22 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let Some(holder) = &mut self.holder else {
+        if self.is_kept {
             say(&format!(
-                "the cluster is left up, and the next run uses it; {DIR}/inside kubectl get pods -A runs a command in \
+                "the cluster is left up, and the next run ends it; {DIR}/inside kubectl get pods -A runs a command in \
                  it, and cargo xtask kubernetes --end ends it"
             ));
             return;
+        }
+        let ended = match &mut self.holder {
+            Some(holder) => end_with(holder.id(), || {
+                end(holder);
+                Ok(())
+            }),
+            None => control_groups::remove(),
         };
-        end(holder);
-        if let Err(error) = remove_control_groups() {
-            say(&format!("control groups are left: {error:#}"));
+        if let Err(error) = ended {
+            say(&format!("something is left of the cluster: {error:#}"));
         }
     }
 }
@@ -319,68 +295,36 @@ fn kept_holder() -> Option<u32> {
 
 /// Ends a cluster that an earlier run left up.
 pub(crate) fn end_kept() -> Result<()> {
-    if let Some(holder) = kept_holder() {
-        run(Command::new("kill").args(["-9", &holder.to_string()]))?;
-        std::fs::remove_file(Path::new(DIR).join(KEPT))?;
-    }
-    remove_control_groups()
+    let Some(holder) = kept_holder() else {
+        return control_groups::remove();
+    };
+    end_with(holder, || {
+        run(Command::new("kill").args(["-9", &holder.to_string()]))
+    })
 }
 
-/// The directories of our control groups, one for each hierarchy.
-fn control_groups() -> Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    for hierarchy in std::fs::read_dir(CONTROL_GROUPS)? {
-        let hierarchy = hierarchy?;
-        if hierarchy.file_type()?.is_dir() {
-            all.push(hierarchy.path().join(CONTROL_GROUP));
-        }
+/// Ends the process that holds the namespaces, and waits until all in them is gone.
+fn end_with(holder: u32, kill: impl FnOnce() -> Result<()>) -> Result<()> {
+    let first = child_of(holder);
+    kill()?;
+    if let Ok(first) = first {
+        let stat = format!("/proc/{first}/stat");
+        until("the processes of the cluster are gone", END_MAX, || {
+            // the first process of a namespace is a zombie only once there is no other
+            let is_zombie = |stat: String| {
+                let state = stat.rsplit_once(") ").map(|(_, state)| state);
+                state.is_some_and(|state| state.starts_with('Z'))
+            };
+            Ok(std::fs::read_to_string(&stat).map_or(true, is_zombie))
+        })?;
     }
-    Ok(all)
+    control_groups::remove()
 }
 
-/// Makes a control group for the pods of each node, because the kubelet does not.
-fn make_control_groups() -> Result<()> {
-    for group in control_groups()? {
-        let mut groups = vec![group.clone()];
-        groups.extend((1..=NODES).map(|node| group.join(format!("node{node}"))));
-        for group in groups {
-            std::fs::create_dir_all(&group)?;
-            // a new group of this hierarchy has no processors until it is given some
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                let above = group.parent().context("a group has a parent")?.join(file);
-                if above.exists() {
-                    std::fs::copy(above, group.join(file))?;
-                }
-            }
-        }
+/// Removes the files of a cluster that has ended.
+pub(super) fn remove_files() -> Result<()> {
+    if Path::new(DIR).exists() {
+        std::fs::remove_dir_all(DIR)?;
     }
     Ok(())
-}
-
-/// Removes the control groups, in which processes that were killed may be for a moment.
-fn remove_control_groups() -> Result<()> {
-    let groups = control_groups()?;
-    for tries in 1.. {
-        let left = groups.iter().try_for_each(|group| remove_group(group));
-        match left {
-            Ok(()) => break,
-            Err(error) if tries == END_TRIES => return Err(error),
-            Err(_) => pause(TRY_EVERY),
-        }
-    }
-    Ok(())
-}
-
-/// Removes a control group and those below it: only the directories, because the files in them are the kernel's.
-fn remove_group(group: &Path) -> Result<()> {
-    if !group.exists() {
-        return Ok(());
-    }
-    for below in std::fs::read_dir(group)? {
-        let below = below?;
-        if below.file_type()?.is_dir() {
-            remove_group(&below.path())?;
-        }
-    }
-    Ok(std::fs::remove_dir(group)?)
 }

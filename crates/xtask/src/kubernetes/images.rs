@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::image::{self, Config, Image, Layer};
 
 /// The image of everything but Highwater: a directory for each that a pod mounts of this machine, and busybox.
-const MACHINE: &str = "localhost/machine:1";
+pub(super) const MACHINE: &str = "localhost/machine:1";
 const BUSYBOX: &str = "/usr/bin/busybox";
 
 /// The tag of another image of Highwater, to which a release is upgraded.

@@ -1,48 +1,56 @@
 //! Records under way while something happens to the cluster: `tests/clients/go/stream` writes and reads them.
 
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::broker::end;
 use crate::report::say;
-use crate::time::pause;
 
 const PARTITIONS: &str = "6";
 const PER_SECOND: &str = "200";
-/// How long the stream runs before anything happens to the cluster.
-const WARM_UP: Duration = Duration::from_secs(3);
+/// The line that the program prints once a record was acknowledged and one was read.
+const FLOWING: &str = "flowing\n";
 
 /// A running program, which is killed when it is dropped.
 pub(super) struct Stream {
     topic: String,
-    child: Option<Child>,
+    child: Child,
+    output: BufReader<ChildStdout>,
 }
 
 impl Stream {
-    /// Starts to write records to a new topic.
+    /// Starts to write records to a new topic, and waits until they flow. The program bounds that, and all that it waits
+    /// for.
     pub(super) fn start(mut program: Command, bootstrap: &str, topic: &str) -> Result<Self> {
-        // a cluster that was left up has the topics of the former run
-        let topic = format!("{topic}-{}", std::process::id());
-        program.args([bootstrap, &topic, PARTITIONS, PER_SECOND]);
+        program.args([bootstrap, topic, PARTITIONS, PER_SECOND]);
         program.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let child = program.spawn().context("cannot start the stream")?;
-        pause(WARM_UP);
-        Ok(Self {
-            topic,
-            child: Some(child),
-        })
+        let mut child = program.spawn().context("cannot start the stream")?;
+        let output = child.stdout.take().context("no standard output")?;
+        let mut stream = Self {
+            topic: topic.to_owned(),
+            child,
+            output: BufReader::new(output),
+        };
+        let mut line = String::new();
+        stream.output.read_line(&mut line)?;
+        ensure!(
+            line == FLOWING,
+            "no records flow: the stream {topic}: {line}"
+        );
+        Ok(stream)
     }
 
     /// Ends the stream; fails if a record is lost or there twice, or if the client gave an error to the program.
     pub(super) fn finish(mut self, what: &str) -> Result<()> {
-        let mut child = self.child.take().context("the stream has ended")?;
-        drop(child.stdin.take());
-        let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "the stream {} failed", self.topic);
-        let told: Value = serde_json::from_slice(&output.stdout)?;
+        drop(self.child.stdin.take());
+        let mut output = String::new();
+        self.output.read_to_string(&mut output)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the stream {}: {status}", self.topic);
+        let told: Value = serde_json::from_str(&output)?;
         say(&format!(
             "{what}: {} records acknowledged, p50 {} ms, p99 {} ms, at most {} ms, longest pause {} ms",
             told["acked"], told["p50_ms"], told["p99_ms"], told["max_ms"], told["pause_ms"]
@@ -68,8 +76,6 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            end(child);
-        }
+        end(&mut self.child);
     }
 }

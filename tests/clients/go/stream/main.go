@@ -1,16 +1,17 @@
-// Command stream writes numbered records with franz-go until its standard input ends, while a group reads them. Then it
-// reads the whole topic once more, and prints what became of the records as one line of JSON. An error that franz-go
-// retries by itself does not show: only those that it gives to the program.
+// Command stream writes numbered records with franz-go until its standard input ends, while a group reads them. It prints
+// the line "flowing" once a record was acknowledged and one was read. In the end it reads the whole topic once more, and
+// prints what became of the records as one line of JSON. An error that franz-go retries by itself does not show: only
+// those that it gives to the program.
 //
 //	stream BOOTSTRAP TOPIC PARTITIONS RECORDS_PER_SECOND
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -21,6 +22,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// The longest time of a whole run.
+	runMax = 20 * time.Minute
+	// The longest time until records flow, with the creation of the topic.
+	flowMax = time.Minute
+	// The longest time in which the last records are acknowledged, and in which the topic is read.
+	endMax = 2 * time.Minute
 )
 
 // What became of the records.
@@ -77,33 +87,53 @@ func (s *stream) client(options ...kgo.Opt) *kgo.Client {
 func (s *stream) create(ctx context.Context, partitions int) {
 	client := s.client()
 	defer client.Close()
+	ctx, end := context.WithTimeout(ctx, flowMax)
+	defer end()
 	_, err := kadm.NewClient(client).CreateTopic(ctx, int32(partitions), -1, nil, s.topic)
 	if !errors.Is(err, kerr.TopicAlreadyExists) {
 		check(err, "create "+s.topic)
 	}
 }
 
-// Writes records at a steady rate until the context ends, and waits for their answers.
-func (s *stream) write(ctx context.Context, perSecond int) int {
+// Writes records at a steady rate until the channel is closed, and waits for their answers.
+func (s *stream) write(ctx context.Context, stop <-chan struct{}, perSecond int) int {
 	client := s.client(kgo.DefaultProduceTopic(s.topic), kgo.ProducerLinger(5*time.Millisecond),
 		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
 	defer client.Close()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	begin, written := time.Now(), 0
-	for ctx.Err() == nil {
+	begin, written, flows := time.Now(), 0, false
+	for {
 		for ; written < int(time.Since(begin).Seconds()*float64(perSecond)); written++ {
 			number, since := written, time.Now()
 			record := &kgo.Record{Value: []byte(strconv.Itoa(number))}
-			client.Produce(context.Background(), record, func(_ *kgo.Record, err error) { s.answered(number, since, err) })
+			client.Produce(ctx, record, func(_ *kgo.Record, err error) { s.answered(number, since, err) })
+		}
+		if !flows && s.flows() {
+			flows = true
+			fmt.Println("flowing")
 		}
 		select {
+		case <-stop:
+			ctx, end := context.WithTimeout(ctx, endMax)
+			defer end()
+			check(client.Flush(ctx), "the last records are not acknowledged")
+			return written
 		case <-ctx.Done():
+			check(ctx.Err(), "nothing ends the stream")
 		case <-tick.C:
+			if !flows && time.Since(begin) > flowMax {
+				check(errors.New("no record was acknowledged and read"), "write and read "+s.topic)
+			}
 		}
 	}
-	check(client.Flush(context.Background()), "flush")
-	return written
+}
+
+// Whether a record was acknowledged, and one was read by the group.
+func (s *stream) flows() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	return len(s.acked) > 0 && len(s.grouped) > 0
 }
 
 func (s *stream) answered(number int, since time.Time, err error) {
@@ -156,6 +186,8 @@ func number(record *kgo.Record) int {
 func (s *stream) readAll(ctx context.Context) map[int]int {
 	client := s.client(kgo.ConsumeTopics(s.topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	defer client.Close()
+	ctx, end := context.WithTimeout(ctx, endMax)
+	defer end()
 	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, s.topic)
 	check(err, "end offsets")
 	check(ends.Error(), "end offsets")
@@ -164,7 +196,7 @@ func (s *stream) readAll(ctx context.Context) map[int]int {
 	found := make(map[int]int)
 	for left > 0 {
 		fetches := client.PollFetches(ctx)
-		check(fetches.Err0(), "read "+s.topic)
+		check(fetches.Err(), "read "+s.topic)
 		fetches.EachRecord(func(record *kgo.Record) {
 			found[number(record)]++
 			left--
@@ -221,19 +253,19 @@ func main() {
 	perSecond, err := strconv.Atoi(os.Args[4])
 	check(err, "records per second")
 	s := &stream{seeds: strings.Split(os.Args[1], ","), topic: os.Args[2], acked: map[int]bool{}, grouped: map[int]bool{}}
-	ctx, end := context.WithTimeout(context.Background(), 20*time.Minute)
+	ctx, end := context.WithTimeout(context.Background(), runMax)
 	defer end()
 	s.create(ctx, partitions)
 	reading, endReading := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go s.readAsGroup(reading, done)
-	writing, endWriting := context.WithCancel(ctx)
+	stop := make(chan struct{})
 	go func() {
-		for input := bufio.NewScanner(os.Stdin); input.Scan(); {
-		}
-		endWriting()
+		_, err := io.Copy(io.Discard, os.Stdin)
+		check(err, "standard input")
+		close(stop)
 	}()
-	written := s.write(writing, perSecond)
+	written := s.write(ctx, stop, perSecond)
 	s.awaitGroup()
 	endReading()
 	<-done

@@ -1,6 +1,7 @@
 //! Clients inside and outside find an installed release, over three zones.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -9,9 +10,12 @@ use super::super::release::{INSIDE, NAMESPACE, OUTSIDE, Release, outside};
 use super::super::stream::Stream;
 use super::CLUSTER;
 use crate::report::say;
+use crate::time::pause;
 
 const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
+/// How long records flow while nothing happens.
+const STREAMED: Duration = Duration::from_secs(3);
 /// Writes a hundred records with an idempotent producer.
 const WRITE: &str = "seq 100 | $K -P -t records -X enable.idempotence=true";
 
@@ -53,8 +57,11 @@ fn metrics(release: &Release) -> Result<()> {
         let pod = format!("hw-highwater-{component}-0:9644");
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/proxy/metrics");
         let told = release.cluster.kubectl(&["get", "--raw", &path])?;
+        let free = told
+            .lines()
+            .find_map(|line| line.strip_prefix("highwater_broker_disk_free_bytes "));
         ensure!(
-            told.contains("highwater_broker_disk_free_bytes"),
+            free.is_some_and(|free| free.parse::<f64>().is_ok_and(|free| free > 0.0)),
             "a {component} does not tell the free space: {told}"
         );
     }
@@ -110,10 +117,11 @@ fn group(release: &Release) -> Result<()> {
     Ok(())
 }
 
-/// franz-go, in a pod and outside.
+/// franz-go, in a pod and outside, for a while.
 fn streams(release: &Release) -> Result<()> {
     let inside = Stream::start(release.stream_in_pod(), INSIDE, "stream-inside")?;
     let outside = Stream::start(release.stream_outside(), OUTSIDE, "stream-outside")?;
+    pause(STREAMED);
     inside.finish("from a pod")?;
     outside.finish("from outside")
 }

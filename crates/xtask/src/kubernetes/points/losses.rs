@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::super::control_plane::{NODE_ADDRESSES, until};
-use super::super::release::{NAMESPACE, OUTSIDE, Release, outside};
+use super::super::release::{NAMESPACE, OUTSIDE, Release, outside, within};
 use super::super::stream::Stream;
 use super::lost_volume;
 use crate::report::say;
@@ -16,6 +16,8 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(180);
 const KILLS: u32 = 20;
 /// The node of the store and the clients, which neither is drained nor dies.
 const SPARED: &str = "node1";
+/// The time in which others serve the partitions of a dead node's brokers. The session of a broker is three seconds.
+const TAKEOVER_MAX: Duration = Duration::from_secs(30);
 /// How long clients live with a dead node.
 const WITHOUT: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,8 @@ fn evictions(release: &Release) -> Result<()> {
                 .is_some_and(|why| why.contains("disruption budget")),
             "the second eviction is not refused: {second:?}"
         );
-        replaced(release, &pod(0), &before)?;
+        another(release, &pod(0), &before)?;
+        release.await_ready(3, WAIT_MAX)?;
     }
     say("ok an eviction beyond the budget is refused");
     Ok(())
@@ -56,12 +59,11 @@ pub(super) fn uid(release: &Release, pod: &str) -> Result<String> {
     release.kubectl(&["get", "pod", pod, "-o=jsonpath={.metadata.uid}"])
 }
 
-/// Waits until another pod of the same name is there, and all are ready.
-pub(super) fn replaced(release: &Release, pod: &str, before: &str) -> Result<()> {
+/// Waits until another pod of the same name is there.
+pub(super) fn another(release: &Release, pod: &str, before: &str) -> Result<()> {
     until("the pod is replaced", WAIT_MAX, || {
         Ok(uid(release, pod)? != before)
     })?;
-    release.await_ready(3, WAIT_MAX)?;
     Ok(())
 }
 
@@ -116,15 +118,15 @@ fn drain(release: &Release) -> Result<()> {
 /// The process of a broker is killed again and again.
 fn kills(release: &Release) -> Result<()> {
     let stream = Stream::start(release.stream_outside(), OUTSIDE, "stream-kills")?;
+    let since = now();
     for kill in 0..KILLS {
         let pod = format!("hw-highwater-broker-{}", kill % 3);
-        let before = release.restarts(&pod)?;
-        release.kill_container(&pod)?;
-        until("the container is started again", WAIT_MAX, || {
-            Ok(release.restarts(&pod)? > before)
-        })?;
-        release.await_ready(3, WAIT_MAX)?;
+        release.restart(&pod, WAIT_MAX)?;
     }
+    let took = since.elapsed().as_secs_f64();
+    say(&format!(
+        "{KILLS} times a broker is killed and ready again: {took:.0} s"
+    ));
     stream.finish(&format!("{KILLS} times a broker killed with SIGKILL"))
 }
 
@@ -137,15 +139,14 @@ fn dead_node(release: &Release) -> Result<()> {
     let living = (0..3).find(|broker| !dead.contains(broker));
     let living = usize::try_from(living.context("all brokers are dead")?)?;
     let bootstrap = outside(NODE_ADDRESSES[0], living);
+    let since = now();
     release.cluster.kill_node(&name)?;
-    let took = until("other brokers lead its partitions", WAIT_MAX, || {
+    let what = format!("{name} is dead, and others lead the partitions of brokers {dead:?}");
+    until(&what, WAIT_MAX, || {
         let leaders = release.metadata(&bootstrap)?.leaders;
         Ok(!leaders.is_empty() && dead.iter().all(|id| !leaders.contains(id)))
     })?;
-    let seconds = took.as_secs_f64();
-    say(&format!(
-        "{name} is dead, and others lead the partitions of brokers {dead:?} after {seconds:.0} s"
-    ));
+    within(&what, since.elapsed(), TAKEOVER_MAX)?;
     pause(WITHOUT);
     release.cluster.kubectl(&["delete", "node", &name])?;
     let path = "-o=jsonpath={.status.readyReplicas}";

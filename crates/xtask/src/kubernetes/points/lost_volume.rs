@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::control_plane::until;
 use super::super::release::{OUTSIDE, Release};
 use super::super::stream::Stream;
-use super::losses::{WAIT_MAX, replaced, uid};
+use super::losses::{WAIT_MAX, another, uid};
 use crate::report::say;
 
 /// The ordinal of the controller, and its id.
@@ -37,19 +37,20 @@ pub(super) fn prove(release: &Release) -> Result<()> {
         directory_in(VOTERS, &told)? == Some(fresh),
         "the controller has no vote: {told}"
     );
+    release.await_ready(3, WAIT_MAX)?;
     stream.finish("a controller that lost its volume")?;
     say("ok a controller that lost its volume has a vote again");
     Ok(())
 }
 
-/// Deletes the claim and the pod, for which Kubernetes makes others.
+/// Deletes the claim and the pod, for which Kubernetes makes others. Without a vote, the new one is not ready.
 fn lose(release: &Release) -> Result<()> {
     let pod = format!("hw-highwater-controller-{ORDINAL}");
     let before = uid(release, &pod)?;
     let claim = format!("data-{pod}");
     release.kubectl(&["delete", "pvc", &claim, "--wait=false"])?;
     release.kubectl(&["delete", "pod", &pod])?;
-    replaced(release, &pod, &before)
+    another(release, &pod, &before)
 }
 
 fn status(release: &Release) -> Result<String> {

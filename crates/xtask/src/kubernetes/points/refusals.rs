@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::super::control_plane::{output_of, until};
-use super::super::release::{NAMESPACE, OUTSIDE, Release};
+use super::super::release::{OUTSIDE, Release};
 use super::super::stream::Stream;
+use super::losses::{another, uid};
 use crate::report::say;
 use crate::time::pause;
 
@@ -37,10 +38,14 @@ const NOT_STARTED: [(&str, &str, Log); 3] = [
     ),
     (
         "objectStorage.bucket=no-such-bucket",
-        "no-such-bucket",
+        "NoSuchBucket",
         Log::Same,
     ),
-    ("config.num\\.partitions=many", "num.partitions", Log::Same),
+    (
+        "config.num\\.partitions=many",
+        "num.partitions=many",
+        Log::Same,
+    ),
 ];
 
 /// What the log of a pod says.
@@ -54,7 +59,6 @@ enum Log {
 
 pub(super) fn prove(release: &Release) -> Result<()> {
     let kubectl = |args: &[&str]| release.cluster.kubectl(args);
-    kubectl(&["delete", "namespace", ELSEWHERE, "--ignore-not-found"])?;
     release.namespace(ELSEWHERE)?;
     let namespace = format!("--namespace={ELSEWHERE}");
     let incomplete = ["create", "secret", "generic", "incomplete", &namespace];
@@ -99,8 +103,7 @@ fn refused(release: &Release, set: &str, why: &str) -> Result<()> {
 
 /// An upgrade that would take the quorum's majority away is refused.
 fn lower_quorum(release: &Release) -> Result<()> {
-    let set = ["--set", "controller.replicas=1"];
-    let told = release.helm("upgrade", NAMESPACE, &set)?.output()?;
+    let told = release.upgrade("controller.replicas=1")?.output()?;
     let error = String::from_utf8_lossy(&told.stderr);
     ensure!(
         !told.status.success() && error.contains("controller.replicas can't be lowered from 3"),
@@ -138,11 +141,30 @@ fn not_started(release: &Release, set: &str, why: &str, log: Log) -> Result<()> 
     Ok(())
 }
 
+/// A broker below the partition of a rollout has its former configuration in another pod too. Without a partition,
+/// Kubernetes gives a pod that it replaces during a rollout the new one.
+fn comes_back(release: &Release, pod: &str) -> Result<()> {
+    output_of(&mut release.upgrade("broker.partition=2")?)?;
+    let before = uid(release, pod)?;
+    release.kubectl(&["delete", "pod", pod])?;
+    another(release, pod, &before)?;
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=120s",
+        "pod",
+        pod,
+    ];
+    release.kubectl(&ready)?;
+    say("ok a broker below the partition of a rollout has its former configuration");
+    Ok(())
+}
+
 /// A bad configuration stops at the first pod, the others serve, and the former release comes back.
 fn stopped_rollout(release: &Release) -> Result<()> {
     let stream = Stream::start(release.stream_outside(), OUTSIDE, "stream-bad-rollout")?;
-    let set = ["--set", "broker.config.num\\.partitions=many"];
-    output_of(&mut release.helm("upgrade", NAMESPACE, &set)?)?;
+    let bad = "broker.config.num\\.partitions=many";
+    output_of(&mut release.upgrade(bad)?)?;
     let path = "-o=jsonpath={.status.updatedReplicas} {.status.readyReplicas}";
     let broker = ["get", "statefulset", "hw-highwater-broker", path];
     until("the first pod is replaced", WAIT_MAX, || {
@@ -153,6 +175,7 @@ fn stopped_rollout(release: &Release) -> Result<()> {
         let told = release.kubectl(&broker)?;
         ensure!(told == "1 2", "the rollout goes on: {told}");
     }
+    comes_back(release, "hw-highwater-broker-0")?;
     release.reset()?;
     release.await_ready(3, WAIT_MAX)?;
     stream.finish("a rollout that stops at its first pod")?;

@@ -5,33 +5,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::super::control_plane::until;
+use super::super::control_plane::{output_of, until};
 use super::super::release::{OUTSIDE, Release, within};
 use super::super::stream::Stream;
 use super::CLUSTER;
 use crate::time::now;
 
-/// The time in which partitions follow.
+/// The time in which partitions follow, from the command on.
 const FOLLOW_MAX: Duration = Duration::from_secs(30);
+/// The time in which brokers that are gone are forgotten, from the command on.
+const FORGET_MAX: Duration = Duration::from_secs(60);
 const WAIT_MAX: Duration = Duration::from_secs(120);
 
 pub(super) fn prove(release: &Release) -> Result<()> {
     let stream = Stream::start(release.stream_outside(), OUTSIDE, "stream-scale")?;
-    release.upgrade("broker.replicas=5")?;
-    let ready = now();
-    followed(release, 5, "five brokers lead, once they are ready", ready)?;
-    let lowered = now();
-    release.upgrade("broker.replicas=2")?;
-    followed(
-        release,
-        2,
-        "two brokers lead all, and clients know no other",
-        lowered,
-    )?;
+    scaled(release, 5)?;
+    let lowered = scaled(release, 2)?;
     unregistered(release, lowered)?;
     stream.finish("from three brokers to five and two")?;
-    release.upgrade("broker.replicas=3")?;
-    followed(release, 3, "three brokers lead, once they are ready", now())?;
+    scaled(release, 3)?;
     let restarts = release.restarts("hw-highwater-broker-2")?;
     ensure!(
         restarts == 0,
@@ -40,14 +32,20 @@ pub(super) fn prove(release: &Release) -> Result<()> {
     Ok(())
 }
 
-/// Waits until clients know so many brokers, each of which leads something.
-fn followed(release: &Release, brokers: i64, what: &str, since: Instant) -> Result<()> {
-    let all = (0..brokers).collect();
-    until(what, WAIT_MAX, || {
+/// Changes the number of brokers, and waits until clients know these and no other, each of them leads something, and all
+/// are ready. Returns when that began.
+fn scaled(release: &Release, brokers: u8) -> Result<Instant> {
+    let since = now();
+    output_of(&mut release.upgrade(&format!("broker.replicas={brokers}"))?)?;
+    let all = (0..i64::from(brokers)).collect();
+    let what = format!("clients know {brokers} brokers, and each of them leads");
+    until(&what, WAIT_MAX, || {
         let told = release.metadata(OUTSIDE)?;
         Ok(told.brokers == all && told.leaders == all)
     })?;
-    within(what, since.elapsed(), FOLLOW_MAX)
+    within(&what, since.elapsed(), FOLLOW_MAX)?;
+    release.await_ready(brokers.into(), WAIT_MAX)?;
+    Ok(since)
 }
 
 /// Waits until the controllers have forgotten the brokers that are gone.
@@ -65,5 +63,5 @@ fn unregistered(release: &Release, since: Instant) -> Result<()> {
         Ok(ids.eq([0, 1]))
     });
     ensure!(forgotten.is_ok(), "brokers stay registered: {told}");
-    within("two brokers are registered", since.elapsed(), FOLLOW_MAX)
+    within("two brokers are registered", since.elapsed(), FORGET_MAX)
 }
