@@ -24,7 +24,7 @@ impl fmt::Display for Banner<'_> {
         let admin = match config.text("highwater.admin.listener").trim() {
             "" => "off".to_owned(),
             address if address.starts_with(':') => {
-                format!("http://0.0.0.0{address}/metrics, /health/ready")
+                format!("http://localhost{address}/metrics, /health/ready, and on every address")
             }
             address => format!("http://{address}/metrics, /health/ready"),
         };

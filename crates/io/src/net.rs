@@ -6,9 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use rustix::net::sockopt::set_ipv6_v6only;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// A connected byte stream: TCP, TLS over another socket, or the simulation's.
 ///
@@ -51,6 +52,9 @@ pub trait Network: Debug + Send + Sync + 'static {
     }
 }
 
+/// The connections that wait to be accepted, as many as the standard library allows.
+const BACKLOG: u32 = 128;
+
 /// TCP on the real machine.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct TcpNetwork;
@@ -91,12 +95,22 @@ pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
     if !host.is_empty() {
         return TcpListener::bind((host, port)).await;
     }
-    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+    match bind_dual(port) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
         }
         bound => bound,
     }
+}
+
+/// Binds every address of IPv6 and of IPv4, whatever the machine's default is (`net.ipv6.bindv6only`).
+fn bind_dual(port: u16) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v6()?;
+    set_ipv6_v6only(&socket, false)?;
+    // as `TcpListener::bind` does
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    socket.listen(BACKLOG)
 }
 
 #[derive(Debug)]
