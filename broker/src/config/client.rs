@@ -6,6 +6,14 @@ use super::tls::{Side, Stores};
 use super::{ConfigErrors, listeners};
 
 const PROTOCOL: &str = "security.protocol";
+/// Settings of Kafka's clients that concern Java's own implementation of TLS.
+const OF_JAVA: [&str; 5] = [
+    "ssl.protocol",
+    "ssl.provider",
+    "ssl.keymanager.algorithm",
+    "ssl.trustmanager.algorithm",
+    "ssl.secure.random.implementation",
+];
 
 /// Reads `security.protocol`, `PLAINTEXT` or `SSL`, and the settings that begin with `ssl.`, with Kafka's names for
 /// clients. Returns the settings of TLS; `None` for `PLAINTEXT`, Kafka's default. Other settings have no effect, because
@@ -25,13 +33,15 @@ pub fn client(
         .filter(|(name, _)| !name.starts_with("HIGHWATER_"));
     let mut given = given::read(Some(file), environment, &[], &mut errors);
     let protocol = given.remove(PROTOCOL);
-    given.retain(|name, _| name.starts_with("ssl."));
-    given::check(&mut given, &mut errors);
+    given.retain(|name, _| name.starts_with("ssl.") && !OF_JAVA.contains(&name.as_str()));
     let protocol = protocol.as_ref();
     let wanted = protocol.map_or("PLAINTEXT", |given| given.value.trim());
     let settings = match wanted.to_ascii_uppercase().as_str() {
         "PLAINTEXT" => Ok(None),
-        "SSL" => Stores::of_client(&given).settings(Side::Client).map(Some),
+        "SSL" => {
+            given::check(&mut given, &mut errors);
+            Stores::of_client(&given).settings(Side::Client).map(Some)
+        }
         _ => {
             let wrong = |given| refused(PROTOCOL, given, listeners::PROTOCOLS);
             Err(protocol.map(wrong).into_iter().collect())
@@ -64,10 +74,13 @@ mod tests {
 
     #[test]
     fn a_client_on_tls_needs_trust_and_may_show_a_certificate() {
-        const TLS: &str =
-            "security.protocol=SSL\nssl.truststore.type=PEM\nssl.keystore.type=PEM\nclient.id=x\n";
+        const TLS: &str = "security.protocol=SSL\nssl.truststore.type=PEM\n\
+            ssl.keystore.type=PEM\nclient.id=x\nssl.protocol=TLS\n";
         assert_eq!(read("client.id=x"), Ok(None));
-        assert_eq!(read("security.protocol=plaintext"), Ok(None));
+        assert_eq!(
+            read("security.protocol=plaintext\nssl.cipher.suites=x"),
+            Ok(None)
+        );
         const ENV: &str = "config.providers=env\nconfig.providers.env.class=\
             org.apache.kafka.common.config.provider.EnvVarConfigProvider\n";
         let trusting = format!("{TLS}{ENV}ssl.truststore.location=${{env:DIR}}/ca.crt\n");

@@ -47,10 +47,9 @@ impl Admin {
 
     /// Whether the process makes progress: this answer itself shows that the runtime of the requests does.
     async fn live(&self) -> (StatusCode, &'static str) {
-        let control = timeout(PROGRESS_MAX, self.control.run(async {}.boxed()));
-        match control.await {
-            Ok(Ok(())) => (StatusCode::OK, "live\n"),
-            Ok(Err(_)) | Err(_) => (
+        match makes_progress(&self.control, PROGRESS_MAX).await {
+            true => (StatusCode::OK, "live\n"),
+            false => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not live: the runtime of the metadata makes no progress\n",
             ),
@@ -139,5 +138,38 @@ pub(crate) async fn serve(
                 tracing::error!(%error, "admin listener ended");
             }
         }
+    }
+}
+
+/// Whether a runtime carries out a task within a time.
+async fn makes_progress(control: &Control, within: Duration) -> bool {
+    matches!(
+        timeout(within, control.run(async {}.boxed())).await,
+        Ok(Ok(()))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use highwater_runtime::ControlRuntime;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_runtime_whose_thread_is_blocked_makes_no_progress() {
+        let runtime = ControlRuntime::own();
+        let control = runtime.start().expect("starts");
+        assert!(makes_progress(&control, PROGRESS_MAX).await);
+        let (release, blocked) = mpsc::channel::<()>();
+        let block = async move { blocked.recv().is_err() };
+        let until_blocked = async {
+            while makes_progress(&control, Duration::from_millis(20)).await {}
+            drop(release);
+        };
+        let (released, ()) = tokio::join!(control.run(block.boxed()), until_blocked);
+        assert!(released.expect("is carried out"));
+        assert!(makes_progress(&control, PROGRESS_MAX).await);
     }
 }
