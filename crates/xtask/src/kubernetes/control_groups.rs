@@ -20,8 +20,12 @@ const REMOVE_TRIES: u32 = 20;
 /// The hierarchies that are not there, or in which this process can make no group.
 pub(super) fn missing() -> Vec<&'static str> {
     let can_be_made = |hierarchy: &&str| {
-        let probe = Path::new(HIERARCHIES).join(hierarchy).join(PROBE);
-        std::fs::create_dir_all(&probe).is_ok() && std::fs::remove_dir(&probe).is_ok()
+        let hierarchy = Path::new(HIERARCHIES).join(hierarchy);
+        let probe = hierarchy.join(PROBE);
+        // the file tells a hierarchy from a group of version 2
+        hierarchy.join("tasks").exists()
+            && std::fs::create_dir(&probe).is_ok()
+            && std::fs::remove_dir(&probe).is_ok()
     };
     let missing = NEEDED.into_iter();
     missing.filter(|name| !can_be_made(name)).collect()

@@ -82,7 +82,7 @@ fn brokers_on(release: &Release, node: &str) -> Result<Vec<i64>> {
 }
 
 /// Evicts a pod; the reason if that is refused.
-fn evict(release: &Release, pod: &str) -> Result<Option<String>> {
+pub(super) fn evict(release: &Release, pod: &str) -> Result<Option<String>> {
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
     let metadata = format!(r#""metadata":{{"name":"{pod}","namespace":"{NAMESPACE}"}}"#);
     let eviction = format!(r#"{{"apiVersion":"policy/v1","kind":"Eviction",{metadata}}}"#);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::control_plane::until;
 use super::super::release::{OUTSIDE, Release};
 use super::super::stream::Stream;
-use super::losses::{WAIT_MAX, another, uid};
+use super::losses::{WAIT_MAX, another, evict, uid};
 use crate::report::say;
 
 /// The ordinal of the controller, and its id.
@@ -29,6 +29,18 @@ pub(super) fn prove(release: &Release) -> Result<()> {
         Ok(!fresh.is_empty())
     })?;
     ensure!(fresh != former, "the volume is the former one");
+    let ready = "-o=jsonpath={.status.readyReplicas}";
+    until("the controller runs and is not ready", WAIT_MAX, || {
+        let ready = release.kubectl(&["get", "statefulset", "hw-highwater-controller", ready])?;
+        Ok(ready == "2")
+    })?;
+    let refused = evict(release, "hw-highwater-controller-0")?;
+    ensure!(
+        refused
+            .as_ref()
+            .is_some_and(|why| why.contains("disruption budget")),
+        "another controller may be evicted: {refused:?}"
+    );
     for command in ["remove-controller", "add-controller"] {
         highwater(release, command)?;
     }

@@ -36,7 +36,9 @@ fn admitted(release: &Release) -> Result<()> {
     let log = std::fs::read_to_string(release.cluster.audit_log())?;
     let mut components = BTreeSet::new();
     let mut count = 0;
-    for line in log.lines() {
+    // the last line may be half written
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    for line in whole.lines() {
         let entry: Value = serde_json::from_str(line)?;
         let is_created = entry["responseStatus"]["code"] == 201;
         if !is_created || entry["objectRef"]["namespace"] != NAMESPACE {
