@@ -1,5 +1,6 @@
 //! The chart: what it renders is what Kubernetes and the broker accept, and wrong values are refused with the reason.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::control_plane::output_of;
 use super::schemas;
+use crate::jars::has;
 use crate::programs;
 use crate::report::{Outcome, say};
 use crate::rust::run;
@@ -22,20 +24,27 @@ const FOREIGN: &str = "Certificate,PodMonitor,PrometheusRule";
 
 /// The file for the chart's own jobs, which is no configuration of a node.
 const CLIENT: &str = "client";
+/// Where the pods of these jobs have the certificates that the file names.
+const CLIENT_CERTIFICATES: &str = "/etc/highwater/tls/internal";
+/// An address at which nothing answers.
+const NO_BROKER: &str = "127.0.0.1:1";
 /// The variable of a pod with its ordinal.
 const POD_INDEX: &str = "${env:POD_INDEX}";
 /// The brokers of the suite with processes.
 const PROCESS_BROKERS: usize = 4;
 
 /// Changes of values that leave the brokers as they are.
-const KEEP_BROKERS: [&str; 4] = [
+const KEEP_BROKERS: [&str; 5] = [
     "broker.replicas=5",
     "broker.unregisterStopped=false",
     "networkPolicy.enabled=false",
     "topics[0].name=more,topics[0].partitions=1",
+    "jobs.nodeSelector.x=y",
 ];
-/// Changes of values that change a broker's file, and so replace the brokers.
-const REPLACE_BROKERS: [&str; 5] = [
+/// Changes of values that change a broker's file or its pod, and so replace the brokers.
+const REPLACE_BROKERS: [&str; 7] = [
+    "commonAnnotations.x=y",
+    "commonLabels.x=y",
     "config.num\\.partitions=3",
     "broker.rack.label=zone",
     "broker.rack.byOrdinal={a,b}",
@@ -43,6 +52,13 @@ const REPLACE_BROKERS: [&str; 5] = [
     "listeners.external[0].name=MORE,listeners.external[0].port=9098,\
      listeners.external[0].type=NodePort,listeners.external[0].advertisedHost=a-{ordinal},\
      listeners.external[0].firstNodePort=32000",
+];
+
+/// Settings: the value of every node, and that of the brokers in its place, which templates take for empty.
+const OVERRIDDEN: [(&str, &str, &str); 3] = [
+    ("auto.create.topics.enable", "true", "false"),
+    ("log.retention.hours", "7", "0"),
+    ("log.cleanup.policy", "compact", ""),
 ];
 
 /// Values that must be refused, and what the refusal says.
@@ -143,6 +159,9 @@ pub(crate) fn check() -> Result<Outcome> {
     if !programs::has_go() {
         return Ok(Outcome::Skipped("go is missing".to_owned()));
     }
+    if !has("openssl", "version") {
+        return Ok(Outcome::Skipped("openssl is missing".to_owned()));
+    }
     let helm = programs::HELM.build()?;
     let kubeconform = programs::KUBECONFORM.build()?;
     let schemas = schemas::make()?;
@@ -160,10 +179,15 @@ pub(crate) fn check() -> Result<Outcome> {
         );
         conforms(&kubeconform, &schemas, &rendered)
             .with_context(|| values.display().to_string())?;
-        replaces_brokers(&helm, values, &rendered).with_context(|| values.display().to_string())?;
+        replaces(&helm, values, &rendered).with_context(|| values.display().to_string())?;
+        overrides(&helm, values).with_context(|| values.display().to_string())?;
         let files = properties(&rendered)?;
         for (name, text) in &files {
-            is_accepted(name, text).with_context(|| values.display().to_string())?;
+            let accepted = match name.as_str() {
+                CLIENT => is_accepted_of_client(text),
+                _ => is_accepted(name, text),
+            };
+            accepted.with_context(|| values.display().to_string())?;
         }
         say(&format!(
             "{}: {} configurations",
@@ -193,8 +217,9 @@ fn render(helm: &Path, values: &Path, more: &[&str]) -> Result<String> {
     output_of(template.args(more))
 }
 
-/// The pods of the brokers change with their files, and with nothing else; and the files that they name are there.
-fn replaces_brokers(helm: &Path, values: &Path, rendered: &str) -> Result<()> {
+/// The pods of the brokers change with what is in them and in their files, and with nothing else; the files that they
+/// name are there; and a job that changes has another name, because Kubernetes refuses to change it.
+fn replaces(helm: &Path, values: &Path, rendered: &str) -> Result<()> {
     let pods = pods_of_brokers(rendered)?;
     let named = pods.lines().filter_map(|line| {
         let name = line.trim().strip_prefix("configMap: {name: ")?;
@@ -204,15 +229,59 @@ fn replaces_brokers(helm: &Path, values: &Path, rendered: &str) -> Result<()> {
         let is_there = rendered.contains(&format!("\n  name: {name}\n"));
         ensure!(is_there, "there is no ConfigMap {name}");
     }
+    let mut jobs = BTreeMap::new();
+    same_jobs(&mut jobs, rendered)?;
     for set in KEEP_BROKERS {
         let changed = render(helm, values, &["--set", set])?;
         let is_same = pods_of_brokers(&changed)? == pods;
         ensure!(is_same, "{set} replaces the brokers");
+        same_jobs(&mut jobs, &changed).context(set)?;
     }
     for set in REPLACE_BROKERS {
         let changed = render(helm, values, &["--set", set])?;
         let is_same = pods_of_brokers(&changed)? == pods;
         ensure!(!is_same, "{set} replaces no broker");
+        same_jobs(&mut jobs, &changed).context(set)?;
+    }
+    ensure!(!jobs.is_empty(), "there are no jobs");
+    Ok(())
+}
+
+/// The specs of jobs are those of former jobs of the same names. Adds the others to these.
+fn same_jobs(former: &mut BTreeMap<String, String>, rendered: &str) -> Result<()> {
+    let jobs = rendered
+        .split("\n---")
+        .filter(|object| object.contains("\nkind: Job\n"));
+    for job in jobs {
+        let (metadata, spec) = job.split_once("\nspec:\n").context("no spec")?;
+        let mut lines = metadata.lines();
+        let name = lines.find_map(|line| line.strip_prefix("  name: "));
+        let name = name.context("no name")?;
+        let spec = spec.trim_end();
+        let is_same = former.get(name).is_none_or(|former| former == spec);
+        ensure!(is_same, "the job {name} has another spec");
+        former.insert(name.to_owned(), spec.to_owned());
+    }
+    Ok(())
+}
+
+/// The settings of the brokers override those of every node, and the controllers keep these.
+fn overrides(helm: &Path, values: &Path) -> Result<()> {
+    let mut more = Vec::new();
+    for (key, of_all, of_brokers) in OVERRIDDEN {
+        let key = key.replace('.', "\\.");
+        more.push(format!("--set=config.{key}={of_all}"));
+        more.push(format!("--set=broker.config.{key}={of_brokers}"));
+    }
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    let files = properties(&render(helm, values, &more)?)?;
+    for (name, text) in files.iter().filter(|(name, _)| name != CLIENT) {
+        for (key, of_all, of_brokers) in OVERRIDDEN {
+            let is_common = name == "controller";
+            let value = if is_common { of_all } else { of_brokers };
+            let is_there = text.lines().any(|line| line == format!("{key}={value}"));
+            ensure!(is_there, "{name}: {key} is not `{value}`");
+        }
     }
     Ok(())
 }
@@ -287,7 +356,7 @@ fn conforms(kubeconform: &Path, schemas: &Path, rendered: &str) -> Result<()> {
     Ok(())
 }
 
-/// The configurations in the rendered ConfigMaps: each with its name.
+/// The files in the rendered ConfigMaps, of nodes and of the chart's own jobs: each with its name.
 fn properties(rendered: &str) -> Result<Vec<(String, String)>> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut is_inside = false;
@@ -303,7 +372,6 @@ fn properties(rendered: &str) -> Result<Vec<(String, String)>> {
             is_inside = false;
         }
     }
-    found.retain(|(name, _)| name != CLIENT);
     ensure!(found.len() > 1, "nothing is rendered");
     Ok(found)
 }
@@ -329,5 +397,31 @@ fn is_accepted(name: &str, text: &str) -> Result<()> {
         left.is_none(),
         "{name} has a variable that is not replaced: {left:?}"
     );
+    Ok(())
+}
+
+/// The binary reads the file of the chart's own jobs and the certificates that it names, as a call shows that follows.
+fn is_accepted_of_client(text: &str) -> Result<()> {
+    let dir = Path::new("target/test-run/chart-client");
+    std::fs::create_dir_all(dir)?;
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=ca"]);
+    openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    openssl.args(["-keyout", "ca.key", "-out", "ca.crt"]);
+    output_of(openssl.current_dir(dir))?;
+    let read = |name: &str| std::fs::read_to_string(dir.join(name));
+    std::fs::write(
+        dir.join("tls-combined.pem"),
+        read("ca.key")? + &read("ca.crt")?,
+    )?;
+    let file = dir.join("client.properties");
+    let certificates = std::fs::canonicalize(dir)?.display().to_string();
+    std::fs::write(&file, text.replace(CLIENT_CERTIFICATES, &certificates))?;
+    let mut check = Command::new(BINARY);
+    check.args(["check", "--timeout=0", "--bootstrap-server", NO_BROKER]);
+    let told = check.arg("--command-config").arg(&file).output()?;
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    let calls = told.contains(&format!("at {NO_BROKER}: connection failed"));
+    ensure!(calls, "{CLIENT} is not accepted: {told}");
     Ok(())
 }

@@ -49,11 +49,12 @@ highwater.object.storage.ca.file=/etc/highwater/store-ca/ca.crt
 {{- if kindIs "float64" . }}{{ if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}{{ else }}{{ . }}{{ end -}}
 {{- end -}}
 
-{{/* The settings that an operator gives; those of the component override the common ones. */}}
+{{/* The settings that an operator gives; those of the component override the common ones, also with false, 0 and "",
+which `merge` would take for unset. */}}
 {{- define "highwater.config.given" -}}
 {{- $root := index . 0 -}}
 {{- $own := index $root.Values (index . 1) -}}
-{{- range $name, $value := merge (dict) $own.config $root.Values.config }}
+{{- range $name, $value := mergeOverwrite (dict) $root.Values.config $own.config }}
 {{ $name }}={{ include "highwater.scalar" $value }}
 {{- end }}
 {{- end -}}

@@ -54,7 +54,9 @@ spec:
     {{- /* without a selector a constraint would count no pod */}}
     {{- $counted := dict "labelSelector" (dict "matchLabels" $selector) }}
     {{- range $own.topologySpreadConstraints }}
-    - {{- merge (deepCopy .) $counted | toYaml | nindent 6 }}
+    {{- $constraint := . }}
+    {{- if not (hasKey . "labelSelector") }}{{ $constraint = merge (dict) . $counted }}{{ end }}
+    - {{- toYaml $constraint | nindent 6 }}
     {{- else }}
     - maxSkew: 1
       topologyKey: topology.kubernetes.io/zone
@@ -117,6 +119,8 @@ spec:
       startupProbe:
         httpGet: {path: /health/live, port: admin}
         periodSeconds: 1
+        # longer than the four seconds after which /health/live answers 503
+        timeoutSeconds: 5
         failureThreshold: 60
       readinessProbe:
         httpGet: {path: /health/ready, port: admin}
