@@ -54,11 +54,6 @@ impl Report {
         }
     }
 
-    /// Whether a suite is to run.
-    pub(crate) fn asks_for(&self, name: &str) -> bool {
-        self.asked.iter().any(|suite| suite.name == name)
-    }
-
     /// Runs a suite if it was requested, and reports if it takes longer than its budget.
     pub(crate) fn suite(&mut self, name: &str, body: impl FnOnce() -> Result<Outcome>) {
         let Some(suite) = suites::find(name) else {
