@@ -19,24 +19,46 @@ pub(crate) struct Readiness {
     pub(crate) text: String,
 }
 
+/// The state of each part of a broker.
+struct Parts {
+    metadata: Result<(), String>,
+    /// Only of a broker that is a controller too.
+    vote: Option<Result<(), String>>,
+    log: Result<(), String>,
+    produce: Result<(), String>,
+    store: Result<(), String>,
+    partitions: Result<(), String>,
+}
+
 impl Readiness {
     /// The current state. A node is degraded if partitions can't be opened, if uploads fail, if produce requests wait
     /// because of that, if a broker reaches no controller, or if a controller that is a broker too has no vote: it still
     /// serves the rest. An outage of the store therefore takes no broker away from its clients.
     pub(crate) fn of(broker: &Broker) -> Self {
         let uploads = broker.streams.uploads();
-        let wal = broker.streams.check_wal().map_err(|error| reasons(&error));
-        let metadata = ("metadata", broker.metadata.check());
-        let log = ("write-ahead log", wal);
-        let produce = ("produce", held_back(&uploads));
-        let store = ("object store", failing(&uploads));
-        let partitions = ("partitions", opened(broker.partitions.progress()));
-        match broker.config.quorum.roles.controller {
-            true => {
-                let vote = ("vote", voting(&*broker.metadata, broker.config.node_id));
-                Self::told([metadata, log], [vote, produce, store, partitions])
-            }
-            false => Self::told([log], [metadata, produce, store, partitions]),
+        let is_controller = broker.config.quorum.roles.controller;
+        Self::of_parts(Parts {
+            metadata: broker.metadata.check(),
+            vote: is_controller.then(|| voting(&*broker.metadata, broker.config.node_id)),
+            log: broker.streams.check_wal().map_err(|error| reasons(&error)),
+            produce: held_back(&uploads),
+            store: failing(&uploads),
+            partitions: opened(broker.partitions.progress()),
+        })
+    }
+
+    fn of_parts(parts: Parts) -> Self {
+        let metadata = ("metadata", parts.metadata);
+        let log = ("write-ahead log", parts.log);
+        let produce = ("produce", parts.produce);
+        let store = ("object store", parts.store);
+        let partitions = ("partitions", parts.partitions);
+        match parts.vote {
+            Some(vote) => Self::told(
+                [metadata, log],
+                [("vote", vote), produce, store, partitions],
+            ),
+            None => Self::told([log], [metadata, produce, store, partitions]),
         }
     }
 
@@ -131,6 +153,59 @@ mod tests {
             let told = Readiness::told([("a", needed)], [("b", wanted)]);
             assert_eq!((told.is_ready, told.text.as_str()), (is_ready, text));
         }
+    }
+
+    // an outage of the store or of the controllers takes no broker away from its clients
+    #[test]
+    fn only_its_log_and_the_metadata_of_a_controller_make_a_broker_unready() {
+        let told = |is_controller: bool, spoil: fn(&mut Parts)| {
+            let mut parts = Parts {
+                metadata: Ok(()),
+                vote: is_controller.then_some(Ok(())),
+                log: Ok(()),
+                produce: Ok(()),
+                store: Ok(()),
+                partitions: Ok(()),
+            };
+            spoil(&mut parts);
+            let told = Readiness::of_parts(parts);
+            let summary = told.text.lines().next().expect("a summary").to_owned();
+            assert_eq!(told.is_ready, summary != "not ready");
+            summary
+        };
+        for (spoil, alone, as_controller) in [
+            ((|_| {}) as fn(&mut Parts), "ready", "ready"),
+            (
+                |parts| parts.log = Err(String::new()),
+                "not ready",
+                "not ready",
+            ),
+            (
+                |parts| parts.metadata = Err(String::new()),
+                "degraded",
+                "not ready",
+            ),
+            (
+                |parts| parts.produce = Err(String::new()),
+                "degraded",
+                "degraded",
+            ),
+            (
+                |parts| parts.store = Err(String::new()),
+                "degraded",
+                "degraded",
+            ),
+            (
+                |parts| parts.partitions = Err(String::new()),
+                "degraded",
+                "degraded",
+            ),
+        ] {
+            assert_eq!(told(false, spoil), alone);
+            assert_eq!(told(true, spoil), as_controller);
+        }
+        let without_vote = told(true, |parts| parts.vote = Some(Err(String::new())));
+        assert_eq!(without_vote, "degraded");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The settings of a program that is a client of a cluster, as Kafka's tools read them with `--command-config`.
 
+use super::ConfigErrors;
 use super::given::{self, refused};
 use super::source::File;
-use super::tls::{Side, Stores};
-use super::{ConfigErrors, listeners};
+use super::tls::{Side, SslSettings};
 
 const PROTOCOL: &str = "security.protocol";
 /// Settings of Kafka's clients that concern Java's own implementation of TLS.
@@ -40,10 +40,12 @@ pub fn client(
         "PLAINTEXT" => Ok(None),
         "SSL" => {
             given::check(&mut given, &mut errors);
-            Stores::of_client(&given).settings(Side::Client).map(Some)
+            SslSettings::of_client(&given)
+                .settings(Side::Client)
+                .map(Some)
         }
         _ => {
-            let wrong = |given| refused(PROTOCOL, given, listeners::PROTOCOLS);
+            let wrong = |given| refused(PROTOCOL, given, "Highwater has PLAINTEXT and SSL");
             Err(protocol.map(wrong).into_iter().collect())
         }
     };

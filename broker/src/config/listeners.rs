@@ -25,9 +25,6 @@ pub enum Protocol {
     Ssl,
 }
 
-/// The refusal of a security protocol that is not built.
-pub(super) const PROTOCOLS: &str = "Highwater has PLAINTEXT and SSL";
-
 /// `listener.security.protocol.map`: the security protocol of each name of a listener.
 #[derive(Debug, Default)]
 pub(super) struct Protocols(BTreeMap<String, String>);

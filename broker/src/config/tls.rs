@@ -49,7 +49,7 @@ pub(super) fn resolve(config: &Config, protocols: &Protocols) -> Result<Tls, Vec
         } else {
             Side::Server
         };
-        match Stores::of_listener(config, name).settings(side) {
+        match SslSettings::of_listener(config, name).settings(side) {
             Ok(settings) => drop(tls.listeners.insert(name.to_owned(), settings)),
             Err(wrong) => errors.extend(wrong),
         }
@@ -63,10 +63,12 @@ pub(super) fn resolve(config: &Config, protocols: &Protocols) -> Result<Tls, Vec
                 let settings = tls.listeners.get(name).cloned();
                 tls.controllers = settings.map(|settings| (name.clone(), settings));
             }
-            Ok(Protocol::Ssl) => match Stores::of_listener(config, name).settings(Side::Both) {
-                Ok(settings) => tls.controllers = Some((name.clone(), settings)),
-                Err(wrong) => errors.extend(wrong),
-            },
+            Ok(Protocol::Ssl) => {
+                match SslSettings::of_listener(config, name).settings(Side::Both) {
+                    Ok(settings) => tls.controllers = Some((name.clone(), settings)),
+                    Err(wrong) => errors.extend(wrong),
+                }
+            }
             Err(_) if config.has_listener(name) => {}
             Err(why) => errors.push(why),
         }
@@ -99,9 +101,9 @@ pub(super) enum Side {
     Client,
 }
 
-/// The settings of one listener or one client, as they are given.
+/// The settings whose names begin with `ssl.`, of one listener or one client, as they are given.
 #[derive(Clone, Copy)]
-pub(super) struct Stores<'a> {
+pub(super) struct SslSettings<'a> {
     given: &'a given::Settings,
     /// The listener's name; `None` for a client.
     listener: Option<&'a str>,
@@ -110,7 +112,7 @@ pub(super) struct Stores<'a> {
 /// The name under which a setting was given, and its value, which is not empty.
 type Found<'a> = (String, &'a str);
 
-impl<'a> Stores<'a> {
+impl<'a> SslSettings<'a> {
     fn of_listener(config: &'a Config, name: &'a str) -> Self {
         Self {
             given: &config.given,
