@@ -81,6 +81,21 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command to its end, and returns what it wrote to standard output.
+///
+/// # Errors
+/// The command can't be started, or fails; the error has all that it wrote.
+pub fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.output();
+    let output = output.with_context(|| format!("cannot run {command:?}"))?;
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let (status, stderr) = (output.status, String::from_utf8_lossy(&output.stderr));
+        bail!("{command:?} ended with {status}: {stderr}{stdout}");
+    }
+    Ok(stdout)
+}
+
 /// Makes a plain HTTP request, and returns the whole answer.
 ///
 /// # Errors

@@ -1,12 +1,12 @@
 //! The scenario of every client against a listener on TLS, where both sides verify each other's certificate.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::Result;
 
 use crate::broker::Broker;
+use crate::certificates;
 use crate::jars::has;
 use crate::report::Outcome;
 use crate::rust::run;
@@ -21,7 +21,9 @@ pub(crate) fn check() -> Result<Outcome> {
     if !has("openssl", "version") {
         return Ok(Outcome::Skipped("openssl is missing".to_owned()));
     }
-    let dir = certificates()?;
+    let dir = Path::new("target/test-run").join(format!("{NAME}-certificates"));
+    certificates::make(&dir)?;
+    let dir = std::fs::canonicalize(dir)?;
     let broker = Broker::start_with(NAME, true, "", &settings(&dir))?;
     let programs = scenario::programs().into_iter();
     for (name, prepare) in programs.filter(|(name, _)| *name != LEFT_OUT) {
@@ -38,52 +40,7 @@ pub(crate) fn check() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Makes the keys and certificates: `ca.crt`, and `node` and `client`, each as `.key`, `.crt`, and both in one `.pem`.
-fn certificates() -> Result<PathBuf> {
-    let dir = Path::new("target/test-run").join(format!("{NAME}-certificates"));
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    std::fs::create_dir_all(&dir)?;
-    let make = |name: &str, more: &[&str]| -> Result<()> {
-        let mut openssl = Command::new("openssl");
-        openssl.args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-        ]);
-        openssl.args(["-nodes", "-days", "365", "-subj", &format!("/CN={name}")]);
-        openssl.args([
-            "-keyout",
-            &format!("{name}.key"),
-            "-out",
-            &format!("{name}.crt"),
-        ]);
-        run(openssl.args(more).current_dir(&dir))
-    };
-    make("ca", &[])?;
-    for name in ["node", "client"] {
-        let issued = ["-CA", "ca.crt", "-CAkey", "ca.key"];
-        let leaf = [
-            "-addext",
-            "basicConstraints=CA:FALSE",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-        ];
-        make(name, &[&issued[..], &leaf[..]].concat())?;
-        let read = |end| std::fs::read_to_string(dir.join(format!("{name}.{end}")));
-        std::fs::write(
-            dir.join(format!("{name}.pem")),
-            read("key")? + &read("crt")?,
-        )?;
-    }
-    Ok(std::fs::canonicalize(dir)?)
-}
-
-/// The settings of the broker, whose only listener keeps its name and is on TLS.
+/// The settings of the broker. Its only listener keeps the name PLAINTEXT, and is on TLS.
 fn settings(dir: &Path) -> BTreeMap<String, String> {
     let path = |name: &str| dir.join(name).display().to_string();
     let settings = [

@@ -1,6 +1,7 @@
 //! The commands that CI and contributors run: `cargo xtask test` and others.
 
 mod broker;
+mod certificates;
 mod clients;
 mod clients_cluster;
 mod clients_tls;

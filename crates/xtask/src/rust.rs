@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
-pub(crate) use highwater_kafka_peer::process::run;
+pub(crate) use highwater_kafka_peer::process::{output_of, run};
 
 use crate::report::{Outcome, Report};
 

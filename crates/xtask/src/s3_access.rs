@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use highwater_kafka_peer::process::{end, free_port, get, wait};
 
 use crate::broker::Broker;
+use crate::certificates;
 use crate::jars::has;
 use crate::python;
 use crate::report::{Outcome, Report, say};
@@ -97,28 +98,13 @@ impl Identity {
 }
 
 /// Makes a certificate authority and a certificate for loopback, in the files that MinIO expects.
-fn certificates(dir: &Path) -> Result<()> {
-    let at = |name: &str| dir.join(name).display().to_string();
-    let openssl = |args: &[&str]| -> Result<()> {
-        let made = Command::new("openssl").args(args).output()?;
-        let why = String::from_utf8_lossy(&made.stderr);
-        ensure!(made.status.success(), "openssl {args:?}: {why}");
-        Ok(())
-    };
-    std::fs::create_dir_all(dir.join("certs"))?;
-    let (ca, ca_key) = (at("ca.crt"), at("ca.key"));
-    let (key, request) = (at("certs/private.key"), at("store.csr"));
-    let extensions = at("store.ext");
-    std::fs::write(&extensions, "subjectAltName=IP:127.0.0.1\n")?;
-    let new = ["req", "-newkey", "rsa:2048", "-nodes"];
-    let authority = ["-x509", "-days", "2", "-subj", "/CN=an authority of a test"];
-    openssl(&[&new[..], &authority, &["-keyout", &ca_key, "-out", &ca]].concat())?;
-    let of_store = ["-subj", "/CN=127.0.0.1", "-keyout", &key, "-out", &request];
-    openssl(&[&new[..], &of_store].concat())?;
-    let sign = ["x509", "-req", "-days", "2", "-in", &request];
-    let by = ["-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial"];
-    let out = at("certs/public.crt");
-    openssl(&[&sign[..], &by, &["-extfile", &extensions, "-out", &out]].concat())
+fn certify(dir: &Path) -> Result<()> {
+    certificates::make(dir)?;
+    let of_server = dir.join("certs");
+    std::fs::create_dir_all(&of_server)?;
+    std::fs::copy(dir.join("node.key"), of_server.join("private.key"))?;
+    std::fs::copy(dir.join("node.crt"), of_server.join("public.crt"))?;
+    Ok(())
 }
 
 impl World {
@@ -129,7 +115,7 @@ impl World {
         }
         std::fs::create_dir_all(&dir)?;
         let dir = std::fs::canonicalize(dir)?;
-        certificates(&dir)?;
+        certify(&dir)?;
         std::fs::write(dir.join("authorization"), "a container's own")?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let identity = Identity::start(&python, &dir, &format!("https://{address}"))?;

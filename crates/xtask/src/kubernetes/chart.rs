@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::control_plane::output_of;
 use super::schemas;
+use crate::certificates;
 use crate::jars::has;
 use crate::programs;
 use crate::report::{Outcome, say};
-use crate::rust::run;
+use crate::rust::{output_of, run};
 use crate::server::Kind;
 
 pub(super) const CHART: &str = "deploy/helm/highwater";
@@ -171,29 +171,12 @@ pub(crate) fn check() -> Result<Outcome> {
     matrix.sort();
     ensure!(matrix.len() >= 3, "{MATRIX} has too few values");
     for values in &matrix {
-        let rendered = render(&helm, values, &[])?;
-        ensure!(
-            rendered == render(&helm, values, &[])?,
-            "{} renders otherwise the second time",
-            values.display()
-        );
-        conforms(&kubeconform, &schemas, &rendered)
-            .with_context(|| values.display().to_string())?;
-        replaces(&helm, values, &rendered).with_context(|| values.display().to_string())?;
-        overrides(&helm, values).with_context(|| values.display().to_string())?;
-        let files = properties(&rendered)?;
-        for (name, text) in &files {
-            let accepted = match name.as_str() {
-                CLIENT => is_accepted_of_client(text),
-                _ => is_accepted(name, text),
-            };
-            accepted.with_context(|| values.display().to_string())?;
-        }
-        say(&format!(
-            "{}: {} configurations",
-            values.display(),
-            files.len()
-        ));
+        let name = values.display();
+        let accepted = accepted(&helm, values, |rendered| {
+            conforms(&kubeconform, &schemas, rendered)
+        });
+        let count = accepted.with_context(|| name.to_string())?;
+        say(&format!("{name}: {count} configurations"));
     }
     for (set, why) in REFUSED {
         let mut template = Command::new(&helm);
@@ -207,6 +190,24 @@ pub(crate) fn check() -> Result<Outcome> {
         );
     }
     Ok(Outcome::Passed)
+}
+
+/// Checks what the chart renders with the values of a file, and returns the number of configurations in it.
+fn accepted(helm: &Path, values: &Path, conforms: impl Fn(&str) -> Result<()>) -> Result<usize> {
+    let rendered = render(helm, values, &[])?;
+    let is_same = rendered == render(helm, values, &[])?;
+    ensure!(is_same, "it renders otherwise the second time");
+    conforms(&rendered)?;
+    replaces(helm, values, &rendered)?;
+    overrides(helm, values)?;
+    let files = properties(&rendered)?;
+    for (name, text) in &files {
+        match name.as_str() {
+            CLIENT => is_accepted_of_client(text)?,
+            _ => is_accepted(name, text)?,
+        }
+    }
+    Ok(files.len())
 }
 
 /// Renders the chart with the values of a file.
@@ -249,10 +250,7 @@ fn replaces(helm: &Path, values: &Path, rendered: &str) -> Result<()> {
 
 /// The specs of jobs are those of former jobs of the same names. Adds the others to these.
 fn same_jobs(former: &mut BTreeMap<String, String>, rendered: &str) -> Result<()> {
-    let jobs = rendered
-        .split("\n---")
-        .filter(|object| object.contains("\nkind: Job\n"));
-    for job in jobs {
+    for job in objects(rendered, &["Job"]) {
         let (metadata, spec) = job.split_once("\nspec:\n").context("no spec")?;
         let mut lines = metadata.lines();
         let name = lines.find_map(|line| line.strip_prefix("  name: "));
@@ -286,12 +284,19 @@ fn overrides(helm: &Path, values: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The rendered objects of some kinds.
+pub(super) fn objects<'a>(rendered: &'a str, kinds: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    rendered.split("\n---").filter(|object| {
+        let kind = object.lines().find_map(|line| line.strip_prefix("kind: "));
+        kind.is_some_and(|kind| kinds.contains(&kind))
+    })
+}
+
 /// The template of the brokers' pods.
 fn pods_of_brokers(rendered: &str) -> Result<&str> {
-    let mut sets = rendered
-        .split("\n---")
-        .filter(|object| object.contains("\nkind: StatefulSet\n") && object.contains("-broker\n"));
-    let set = sets.next().context("there are no brokers")?;
+    let mut sets = objects(rendered, &["StatefulSet"]);
+    let set = sets.find(|set| set.contains("-broker\n"));
+    let set = set.context("there are no brokers")?;
     let (_, template) = set.split_once("\n  template:").context("no pods")?;
     Ok(template)
 }
@@ -403,17 +408,8 @@ fn is_accepted(name: &str, text: &str) -> Result<()> {
 /// The binary reads the file of the chart's own jobs and the certificates that it names, as a call shows that follows.
 fn is_accepted_of_client(text: &str) -> Result<()> {
     let dir = Path::new("target/test-run/chart-client");
-    std::fs::create_dir_all(dir)?;
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-nodes", "-subj", "/CN=ca"]);
-    openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
-    openssl.args(["-keyout", "ca.key", "-out", "ca.crt"]);
-    output_of(openssl.current_dir(dir))?;
-    let read = |name: &str| std::fs::read_to_string(dir.join(name));
-    std::fs::write(
-        dir.join("tls-combined.pem"),
-        read("ca.key")? + &read("ca.crt")?,
-    )?;
+    certificates::make(dir)?;
+    std::fs::copy(dir.join("client.pem"), dir.join("tls-combined.pem"))?;
     let file = dir.join("client.properties");
     let certificates = std::fs::canonicalize(dir)?.display().to_string();
     std::fs::write(&file, text.replace(CLIENT_CERTIFICATES, &certificates))?;

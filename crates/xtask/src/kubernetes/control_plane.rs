@@ -14,7 +14,7 @@ use super::images;
 use crate::broker::end;
 use crate::programs;
 use crate::report::say;
-use crate::rust::run;
+use crate::rust::{output_of, run};
 use crate::time::{now, pause};
 
 /// The number of nodes, each in a zone of its own.
@@ -64,22 +64,6 @@ pub(super) fn until(
         }
         pause(TRY_EVERY);
     }
-}
-
-/// Runs a command that must succeed, and returns what it wrote to standard output.
-pub(super) fn output_of(command: &mut Command) -> Result<String> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().with_context(|| format!("{command:?}"))?;
-    let stdout = String::from_utf8_lossy(&stdout).into_owned();
-    let stderr = String::from_utf8_lossy(&stderr);
-    ensure!(
-        status.success(),
-        "{command:?} ended with {status}: {stderr}{stdout}"
-    );
-    Ok(stdout)
 }
 
 /// Builds the programs that a cluster consists of, and returns the directories in which they are.

@@ -9,14 +9,16 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::chart::CHART;
-use super::control_plane::{Cluster, output_of, until};
-use super::points::CLUSTER;
+use super::control_plane::{Cluster, until};
 use crate::jars;
 use crate::programs;
 use crate::report::say;
+use crate::rust::output_of;
 use crate::scenario::build_go;
 use crate::time::now;
 
+/// The tool that lists the brokers.
+pub(super) const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 /// The name of the release, and the namespace in which only restricted pods are admitted.
 pub(super) const NAME: &str = "hw";
 pub(super) const NAMESPACE: &str = "highwater";
@@ -200,6 +202,42 @@ impl Release {
     pub(super) fn restarts(&self, pod: &str) -> Result<u32> {
         let path = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
         Ok(self.kubectl(&["get", "pod", pod, path])?.parse()?)
+    }
+
+    /// Does what ends a pod, and waits until another pod of the same name is there.
+    pub(super) fn replaced(
+        &self,
+        pod: &str,
+        max: Duration,
+        ends: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let uid = || self.kubectl(&["get", "pod", pod, "-o=jsonpath={.metadata.uid}"]);
+        let before = uid()?;
+        ends()?;
+        until("the pod is replaced", max, || Ok(uid()? != before))?;
+        Ok(())
+    }
+
+    /// Evicts a pod; the reason if that is refused.
+    pub(super) fn evict(&self, pod: &str) -> Result<Option<String>> {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
+        let metadata = format!(r#""metadata":{{"name":"{pod}","namespace":"{NAMESPACE}"}}"#);
+        let eviction = format!(r#"{{"apiVersion":"policy/v1","kind":"Eviction",{metadata}}}"#);
+        let create = ["create", "--raw", &path, "-f", "-"];
+        let told = self.cluster.kubectl_with(&create, &eviction)?;
+        let why = String::from_utf8_lossy(&told.stderr).into_owned();
+        Ok((!told.status.success()).then_some(why))
+    }
+
+    /// Fails unless its disruption budget keeps a pod from being evicted.
+    pub(super) fn is_not_evicted(&self, pod: &str) -> Result<()> {
+        let refused = self.evict(pod)?;
+        let is_kept = refused.as_ref();
+        ensure!(
+            is_kept.is_some_and(|why| why.contains("disruption budget")),
+            "the eviction of {pod} is not refused: {refused:?}"
+        );
+        Ok(())
     }
 
     /// The nodes of the pods 0, 1 and 2 of a component.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::super::control_plane::NODE_ADDRESSES;
-use super::super::release::{INSIDE, NAMESPACE, OUTSIDE, Release, outside};
+use super::super::release::{CLUSTER, INSIDE, NAMESPACE, OUTSIDE, Release, outside};
 use super::super::stream::Stream;
-use super::CLUSTER;
 use crate::report::say;
 use crate::time::pause;
 

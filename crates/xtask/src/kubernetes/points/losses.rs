@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::super::control_plane::{NODE_ADDRESSES, until};
-use super::super::release::{NAMESPACE, OUTSIDE, Release, outside, within};
+use super::super::release::{OUTSIDE, Release, outside, within};
 use super::super::stream::Stream;
 use super::lost_volume;
 use crate::report::say;
@@ -38,32 +38,14 @@ fn evictions(release: &Release) -> Result<()> {
         until("one may go", WAIT_MAX, || {
             Ok(release.kubectl(&allowed)? == "1")
         })?;
-        let before = uid(release, &pod(0))?;
-        let first = evict(release, &pod(0))?;
-        ensure!(first.is_none(), "the first eviction is refused: {first:?}");
-        let second = evict(release, &pod(1))?;
-        ensure!(
-            second
-                .as_ref()
-                .is_some_and(|why| why.contains("disruption budget")),
-            "the second eviction is not refused: {second:?}"
-        );
-        another(release, &pod(0), &before)?;
+        release.replaced(&pod(0), WAIT_MAX, || {
+            let first = release.evict(&pod(0))?;
+            ensure!(first.is_none(), "the first eviction is refused: {first:?}");
+            release.is_not_evicted(&pod(1))
+        })?;
         release.await_ready(3, WAIT_MAX)?;
     }
     say("ok an eviction beyond the budget is refused");
-    Ok(())
-}
-
-pub(super) fn uid(release: &Release, pod: &str) -> Result<String> {
-    release.kubectl(&["get", "pod", pod, "-o=jsonpath={.metadata.uid}"])
-}
-
-/// Waits until another pod of the same name is there.
-pub(super) fn another(release: &Release, pod: &str, before: &str) -> Result<()> {
-    until("the pod is replaced", WAIT_MAX, || {
-        Ok(uid(release, pod)? != before)
-    })?;
     Ok(())
 }
 
@@ -79,18 +61,6 @@ fn brokers_on(release: &Release, node: &str) -> Result<Vec<i64>> {
     let nodes = release.nodes_of("broker")?;
     let found = (0..).zip(nodes).filter(|(_, of)| of == node);
     Ok(found.map(|(broker, _)| broker).collect())
-}
-
-/// Evicts a pod; the reason if that is refused.
-pub(super) fn evict(release: &Release, pod: &str) -> Result<Option<String>> {
-    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
-    let metadata = format!(r#""metadata":{{"name":"{pod}","namespace":"{NAMESPACE}"}}"#);
-    let eviction = format!(r#"{{"apiVersion":"policy/v1","kind":"Eviction",{metadata}}}"#);
-    let told = release
-        .cluster
-        .kubectl_with(&["create", "--raw", &path, "-f", "-"], &eviction)?;
-    let why = String::from_utf8_lossy(&told.stderr).into_owned();
-    Ok((!told.status.success()).then_some(why))
 }
 
 /// A node is drained as for its upgrade, and comes back.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::control_plane::until;
 use super::super::release::{OUTSIDE, Release};
 use super::super::stream::Stream;
-use super::losses::{WAIT_MAX, another, evict, uid};
+use super::losses::WAIT_MAX;
 use crate::report::say;
 
 /// The ordinal of the controller, and its id.
@@ -34,13 +34,7 @@ pub(super) fn prove(release: &Release) -> Result<()> {
         let ready = release.kubectl(&["get", "statefulset", "hw-highwater-controller", ready])?;
         Ok(ready == "2")
     })?;
-    let refused = evict(release, "hw-highwater-controller-0")?;
-    ensure!(
-        refused
-            .as_ref()
-            .is_some_and(|why| why.contains("disruption budget")),
-        "another controller may be evicted: {refused:?}"
-    );
+    release.is_not_evicted("hw-highwater-controller-0")?;
     for command in ["remove-controller", "add-controller"] {
         highwater(release, command)?;
     }
@@ -58,11 +52,11 @@ pub(super) fn prove(release: &Release) -> Result<()> {
 /// Deletes the claim and the pod, for which Kubernetes makes others. Without a vote, the new one is not ready.
 fn lose(release: &Release) -> Result<()> {
     let pod = format!("hw-highwater-controller-{ORDINAL}");
-    let before = uid(release, &pod)?;
     let claim = format!("data-{pod}");
-    release.kubectl(&["delete", "pvc", &claim, "--wait=false"])?;
-    release.kubectl(&["delete", "pod", &pod])?;
-    another(release, &pod, &before)
+    release.replaced(&pod, WAIT_MAX, || {
+        release.kubectl(&["delete", "pvc", &claim, "--wait=false"])?;
+        release.kubectl(&["delete", "pod", &pod]).map(drop)
+    })
 }
 
 fn status(release: &Release) -> Result<String> {

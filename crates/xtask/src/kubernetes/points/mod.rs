@@ -12,9 +12,6 @@ use anyhow::Result;
 
 use super::release::Release;
 
-/// The tool that lists the brokers.
-pub(super) const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
-
 /// What is proved. Every point begins and ends with three brokers and three controllers that are ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Point {

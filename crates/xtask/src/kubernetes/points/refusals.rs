@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::super::control_plane::{output_of, until};
+use super::super::control_plane::until;
 use super::super::release::{OUTSIDE, Release};
 use super::super::stream::Stream;
-use super::losses::{another, uid};
 use crate::report::say;
+use crate::rust::output_of;
 use crate::time::pause;
 
 /// The namespace of the releases that don't start.
@@ -145,9 +145,9 @@ fn not_started(release: &Release, set: &str, why: &str, log: Log) -> Result<()> 
 /// Kubernetes gives a pod that it replaces during a rollout the new one.
 fn comes_back(release: &Release, pod: &str) -> Result<()> {
     output_of(&mut release.upgrade("broker.partition=2")?)?;
-    let before = uid(release, pod)?;
-    release.kubectl(&["delete", "pod", pod])?;
-    another(release, pod, &before)?;
+    release.replaced(pod, WAIT_MAX, || {
+        release.kubectl(&["delete", "pod", pod]).map(drop)
+    })?;
     let ready = [
         "wait",
         "--for=condition=Ready",

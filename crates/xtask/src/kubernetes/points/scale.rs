@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::super::control_plane::{output_of, until};
-use super::super::release::{OUTSIDE, Release, within};
+use super::super::control_plane::until;
+use super::super::release::{CLUSTER, OUTSIDE, Release, within};
 use super::super::stream::Stream;
-use super::CLUSTER;
+use crate::rust::output_of;
 use crate::time::now;
 
 /// The time in which partitions follow, from the command on.

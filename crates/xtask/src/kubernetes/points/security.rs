@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::super::chart::MATRIX;
-use super::super::control_plane::{output_of, until};
+use super::super::chart::{MATRIX, objects};
+use super::super::control_plane::until;
 use super::super::images::MACHINE;
 use super::super::release::{NAMESPACE, Release};
 use crate::report::say;
+use crate::rust::output_of;
 
 const ELSEWHERE: &str = "matrix";
 /// The kinds of which Kubernetes judges the pods.
@@ -100,7 +101,9 @@ fn matrix(release: &Release) -> Result<()> {
     files.sort();
     for file in files {
         let mut helm = release.template(ELSEWHERE)?;
-        let rendered = of_pods(&output_of(helm.arg("--values").arg(&file))?);
+        let rendered = output_of(helm.arg("--values").arg(&file))?;
+        let of_pods: Vec<&str> = objects(&rendered, &OF_PODS).collect();
+        let rendered = of_pods.join("\n---");
         ensure!(
             rendered.contains("kind: StatefulSet"),
             "no pods are rendered: {rendered}"
@@ -125,14 +128,4 @@ fn dry_run(release: &Release, args: &[&str], manifests: &str) -> Result<String> 
     let warnings = String::from_utf8_lossy(&told.stderr).into_owned();
     ensure!(told.status.success(), "{args:?}: {warnings}");
     Ok(warnings)
-}
-
-/// The rendered objects that are pods or make pods.
-fn of_pods(rendered: &str) -> String {
-    let makes_pods = |object: &&str| {
-        let kind = object.lines().find_map(|line| line.strip_prefix("kind: "));
-        kind.is_some_and(|kind| OF_PODS.contains(&kind))
-    };
-    let objects: Vec<&str> = rendered.split("\n---").filter(makes_pods).collect();
-    objects.join("\n---")
 }
