@@ -9,7 +9,7 @@ use highwater_io::{RealDevice, RealThreads};
 use highwater_kraft_meta::command::{Command, Outcome};
 use highwater_kraft_meta::{
     Heard, HeartbeatError, MetadataImage, MetadataStore, OpenError, ProposeError, QuorumState,
-    RaftMetadata, Told, VotersChange, VotersError,
+    RaftMetadata, Taken, Told, VotersChange, VotersError,
 };
 use highwater_types::{LogIndex, NodeEpoch, NodeId, Term, Uuid};
 use tokio::sync::watch;
@@ -90,7 +90,7 @@ impl MetadataStore for FaultyMetadata {
         node: NodeId,
         epoch: NodeEpoch,
         told: Told,
-    ) -> Result<(), HeartbeatError> {
+    ) -> Result<Taken, HeartbeatError> {
         self.inner.heartbeat(node, epoch, told).await
     }
 
@@ -113,6 +113,10 @@ impl MetadataStore for FaultyMetadata {
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
         self.inner.silent()
+    }
+
+    fn cut_from_store(&self) -> Vec<(NodeId, NodeEpoch)> {
+        self.inner.cut_from_store()
     }
 
     async fn ended(&self) -> String {

@@ -1,22 +1,24 @@
 //! How a broker learns that its node epoch was fenced: by its own image of the metadata, by the answer to a heartbeat,
-//! and while it is cut off, by a look at the next sequence of its log. It also learns that by a put that meets a seal and
+//! and while it is cut off, by a look at the next sequence of its log. The same look tells whether the store is there (E8). It also learns that by a put that meets a seal and
 //! by a refused command, which end the log themselves (W11).
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use highwater_kraft_meta::{MetadataImage, ProposeError, Rejection};
 use highwater_runtime::reasons;
 use highwater_s3stream::ObjectStreamStore;
 use highwater_types::{NodeEpoch, NodeId};
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broker::Broker;
 use crate::heartbeats::Heartbeats;
 use crate::node_error::NodeError;
 
-/// How often a broker that is cut off looks whether its log is sealed.
+/// How often a broker looks whether its log is sealed while it is cut off, or while a broker may not reach the store.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The reason with which a log ends when a heartbeat is answered so.
@@ -29,7 +31,7 @@ pub(crate) async fn watch(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infa
     tokio::select! {
         never = watch_image(broker) => never,
         never = watch_heartbeats(heartbeats, &broker.streams) => never,
-        never = look_while_cut_off(broker, heartbeats) => never,
+        never = look_at_log(broker, heartbeats) => never,
     }
 }
 
@@ -65,12 +67,20 @@ async fn watch_heartbeats(heartbeats: &Heartbeats, streams: &ObjectStreamStore) 
 }
 
 /// A broker that is cut off doesn't learn of its fence by its image, and by a put only if it has something to put. No
-/// request is sent while the controllers are reached.
-async fn look_while_cut_off(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infallible {
+/// request is sent while the controllers are reached and all brokers reach the store.
+async fn look_at_log(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infallible {
+    let mut ticks = interval(LOOK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = FuturesUnordered::new();
     loop {
-        sleep(LOOK).await;
-        if heartbeats.is_cut_off() {
-            broker.streams.look_for_seal().await;
+        // both arms are cancellation safe
+        tokio::select! {
+            _tick = ticks.tick() => {}
+            Some(()) = looks.next() => continue,
+        }
+        // one that has no answer ends at its deadline, and the next ones find the store that is back
+        if heartbeats.is_cut_off() || heartbeats.must_look_at_store() {
+            looks.push(broker.streams.look_for_seal());
         }
     }
 }
@@ -106,7 +116,7 @@ mod tests {
         let tasks = Tasks::default();
         // no node has registered with this id and this epoch
         let (other, times) = ((NodeId(7), NodeEpoch(1)), (LOOK, 3 * LOOK));
-        let heartbeats = Heartbeats::begin(metadata, other, times, &tasks);
+        let heartbeats = Heartbeats::begin(metadata, other, times, None, &tasks);
         let ended = async {
             tokio::select! {
                 never = watch(broker, &heartbeats) => match never {},

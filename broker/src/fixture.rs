@@ -155,6 +155,7 @@ fn register(image: &MetadataImage, node: i32, endpoints: &[(&str, &str, u32)]) -
         // the start is of the same data directory, so that it takes over at once (E2)
         directory: before.map_or_else(Vec::new, |before| before.directory.clone()),
         rack: String::new(),
+        metadata_version: 0,
     })
 }
 

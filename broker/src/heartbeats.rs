@@ -1,10 +1,11 @@
 //! Tells the active controller that this broker lives, from its registration until its last upload (E6), and when it
-//! begins and ends to serve (E4).
+//! begins and ends to serve (E4). A broker on the object WAL tells how it reaches the store too (E8).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::{HeartbeatError, Load, MetadataStore, Standing, Told};
+use highwater_kraft_meta::{HeartbeatError, Load, MetadataStore, Standing, StoreSight, Told};
+use highwater_object_storage::RequestCounts;
 use highwater_runtime::{TaskKind, Tasks};
 use highwater_types::{NodeEpoch, NodeId};
 use tokio::sync::watch;
@@ -17,6 +18,8 @@ pub(crate) struct Heartbeats {
     standing: watch::Sender<Standing>,
     load: watch::Sender<Option<Arc<Load>>>,
     session: Duration,
+    /// The requests to the store, which a broker on the object WAL tells of.
+    store: Option<Arc<RequestCounts>>,
 }
 
 /// What the controllers have answered.
@@ -28,7 +31,12 @@ struct Answers {
     has_served: bool,
     /// Whether a heartbeat was answered that the epoch is not open.
     is_fenced: bool,
+    /// Whether the last heartbeat that was taken was answered that this broker is to ask the store something.
+    must_look: bool,
 }
+
+/// A broker whose requests to the store have had no answer for so long asks the store something itself.
+const SILENT: Duration = Duration::from_secs(1);
 
 impl Heartbeats {
     /// Begins to send heartbeats for a node epoch that has just registered.
@@ -36,22 +44,30 @@ impl Heartbeats {
         metadata: Arc<dyn MetadataStore>,
         (node, epoch): (NodeId, NodeEpoch),
         (every, session): (Duration, Duration),
+        store: Option<Arc<RequestCounts>>,
         tasks: &Tasks,
     ) -> Self {
         let (sender, answers) = watch::channel(Answers {
             taken: Instant::now(),
             has_served: false,
             is_fenced: false,
+            must_look: false,
         });
         let (standing, standings) = watch::channel(Standing::Starting);
         let (load, loads) = watch::channel(None);
-        let beating = beat(metadata, (node, epoch), every, (standings, loads), sender);
+        let says = Says {
+            standing: standings,
+            load: loads,
+            store: store.clone(),
+        };
+        let beating = beat(metadata, (node, epoch), every, says, sender);
         tasks.on_control().spawn(TaskKind::Heartbeats, beating);
         Self {
             answers,
             standing,
             load,
             session,
+            store,
         }
     }
 
@@ -96,6 +112,14 @@ impl Heartbeats {
         self.age() >= self.session
     }
 
+    /// Whether this broker is to ask the store something: for the controllers, or because its own requests have had no
+    /// answer (E8).
+    #[must_use]
+    pub(crate) fn must_look_at_store(&self) -> bool {
+        let silent = self.store.as_ref().and_then(|store| store.reached().silent);
+        self.answers.borrow().must_look || silent.is_some_and(|silent| silent >= SILENT)
+    }
+
     /// Does something after each heartbeat that the active controller takes.
     pub(crate) fn after_each(&self, tasks: &Tasks, then: impl Fn() + Send + 'static) {
         let mut answers = self.answers.clone();
@@ -119,15 +143,34 @@ impl Heartbeats {
     }
 }
 
+/// What heartbeats say.
+struct Says {
+    standing: watch::Receiver<Standing>,
+    load: watch::Receiver<Option<Arc<Load>>>,
+    store: Option<Arc<RequestCounts>>,
+}
+
+impl Says {
+    /// What is said now. A load is said once; one that is lost is followed by the next one.
+    fn now(&mut self) -> Told {
+        let is_new = self.load.has_changed().unwrap_or(false);
+        let reached = self.store.as_ref().map(|store| store.reached());
+        Told {
+            standing: *self.standing.borrow_and_update(),
+            load: is_new
+                .then(|| self.load.borrow_and_update().clone())
+                .flatten(),
+            store: reached.map(|reached| StoreSight::new(reached.silent, reached.answered)),
+        }
+    }
+}
+
 /// Sends heartbeats; never returns.
 async fn beat(
     metadata: Arc<dyn MetadataStore>,
     (node, epoch): (NodeId, NodeEpoch),
     every: Duration,
-    (mut standing, mut loads): (
-        watch::Receiver<Standing>,
-        watch::Receiver<Option<Arc<Load>>>,
-    ),
+    mut says: Says,
     answers: watch::Sender<Answers>,
 ) {
     let mut ticks = interval(every);
@@ -138,29 +181,18 @@ async fn beat(
         tokio::select! {
             _tick = ticks.tick() => {}
             // an error means that nothing more is said
-            Ok(()) = standing.changed() => {}
+            Ok(()) = says.standing.changed() => {}
         }
-        let told = *standing.borrow_and_update();
-        // one that is lost is followed by the next one
-        let is_new = loads.has_changed().unwrap_or(false);
-        let load = is_new.then(|| loads.borrow_and_update().clone()).flatten();
+        let told = says.now();
+        let serves = told.standing == Standing::Serving;
         let asked = Instant::now();
-        match metadata
-            .heartbeat(
-                node,
-                epoch,
-                Told {
-                    standing: told,
-                    load,
-                },
-            )
-            .await
-        {
-            Ok(()) => {
+        match metadata.heartbeat(node, epoch, told).await {
+            Ok(taken) => {
                 // the session began when the heartbeat was sent, at the earliest
                 answers.send_modify(|answers| {
                     answers.taken = asked;
-                    answers.has_served |= told == Standing::Serving;
+                    answers.has_served |= serves;
+                    answers.must_look = taken.must_look;
                 });
                 failing = false;
             }

@@ -363,8 +363,12 @@ impl Node {
         if let Some(broker) = &self.broker {
             let deadline = wal_within.map(|within| Instant::now() + within);
             stopped = broker.streams.shutdown(deadline).await;
-            // the log has ended, so nothing more is acknowledged, and other brokers may take over at once
-            registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
+            // the log has ended, so nothing more is acknowledged, and other brokers may take over at once; of an epoch that
+            // was fenced the controllers know that, and to tell them again may need the vote of this node, which is away
+            // until it has started again
+            if wal_within.is_some() {
+                registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
+            }
         }
         self.tasks.stop().await;
         stopped

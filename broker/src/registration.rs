@@ -8,9 +8,10 @@ use highwater_kraft_meta::command::{
     self, CloseEpoch, Closing, Endpoint, FenceEpoch, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
-    Action, EpochImage, EpochState, MetadataImage, MetadataStore, NodeImage, Outcome,
-    PartitionImage, ProposeError, Rejection,
+    Action, EpochImage, EpochState, MetadataImage, MetadataStore, MetadataVersion, NodeImage,
+    Outcome, PartitionImage, ProposeError, Rejection,
 };
+use highwater_runtime::{Backoff, SeededRng};
 use highwater_s3stream::Recovered;
 use highwater_types::{NodeEpoch, NodeId, TopicId, Uuid, WalPosition};
 use highwater_wal::Known;
@@ -26,6 +27,8 @@ use crate::stream_metadata;
 const END_DEADLINE: Duration = Duration::from_secs(2);
 /// How long a registration whose outcome is unknown is repeated.
 const REPEAT_MAX: Duration = Duration::from_secs(30);
+/// The bounds of the wait before a closing whose outcome is unknown is sent again.
+const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 /// How long a start waits until the partitions of its former epochs have leaders. The active controller may have just
 /// started; then it hears the live brokers first, which takes a session.
 const LEADERS_DEADLINE: Duration = Duration::from_secs(30);
@@ -57,6 +60,7 @@ pub(crate) async fn register(
         after: after.0,
         directory: directory.0.to_vec(),
         rack: config.rack().to_owned(),
+        metadata_version: MetadataVersion::NEWEST.record(),
     };
     let mut has_waited = false;
     let begun = Instant::now();
@@ -201,14 +205,14 @@ pub(crate) fn closing(recovered: &Recovered) -> Closing {
     }
 }
 
-/// Closes a former epoch, whose content is registered by now (E3).
+/// Closes a former epoch, whose content is registered by now (E3). While the outcome is unknown the same command is sent
+/// again, because its index has a number that is in flight until it is decided (U2, W8).
 ///
 /// # Errors
-/// [`ProposeError`].
+/// [`ProposeError::Rejected`].
 pub(crate) async fn close(
-    metadata: &dyn MetadataStore,
-    node: NodeId,
-    former: NodeEpoch,
+    (metadata, rng): (&dyn MetadataStore, &SeededRng),
+    (node, former): (NodeId, NodeEpoch),
     by: NodeEpoch,
     how: Closing,
 ) -> Result<(), ProposeError> {
@@ -218,8 +222,30 @@ pub(crate) async fn close(
         by: by.0,
         how: Some(how),
     };
-    metadata.propose(Action::CloseEpoch(close).into()).await?;
-    Ok(())
+    let mut rests = Backoff::new(REST.0, REST.1, rng.clone());
+    let mut is_repeat = false;
+    loop {
+        let closed = metadata.propose(Action::CloseEpoch(close.clone()).into());
+        match closed.await {
+            Err(ProposeError::Unavailable(reason)) => {
+                tracing::info!(reason, "the closing of an epoch is sent again");
+            }
+            // the first one was decided, and the epoch of a disk WAL is forgotten with that
+            Err(ProposeError::Rejected(Rejection::Changed))
+                if is_repeat && !is_fenced(&metadata.image(), node, former) =>
+            {
+                return Ok(());
+            }
+            closed => return closed.map(drop),
+        }
+        is_repeat = true;
+        sleep(rests.next_wait()).await;
+    }
+}
+
+fn is_fenced(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> bool {
+    let own = image.node(node);
+    own.is_some_and(|own| own.fenced().any(|(fenced, _)| fenced == epoch))
 }
 
 /// Waits until the active controller has heard that this broker serves, and has given every partition that former epochs
@@ -352,6 +378,47 @@ mod tests {
         assert_eq!(node.epochs.keys().collect::<Vec<_>>(), [&epoch]);
     }
 
+    // U2, W8
+    #[tokio::test]
+    async fn a_closing_whose_answer_is_lost_is_sent_again_and_is_no_refusal() {
+        for wal in [WalKind::Disk, WalKind::Object] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let metadata = FaultyMetadata::from(faulty_metadata::open(NODE, dir.path()).await);
+            let mut epochs = Vec::new();
+            for incarnation in 1..=2 {
+                let register = RegisterNode {
+                    node: NODE.0,
+                    incarnation: vec![incarnation],
+                    wal: wal.into(),
+                    after: last(&metadata.image(), NODE).0.0,
+                    ..RegisterNode::default()
+                };
+                let registered = metadata.propose(Action::RegisterNode(register).into());
+                let (at, _) = registered.await.expect("registers");
+                epochs.push(NodeEpoch(at.0));
+            }
+            let position = |epoch| WalPosition { epoch, at: 1 };
+            let how = match wal {
+                WalKind::Disk => closing(&Recovered::Uploaded),
+                WalKind::Object => Closing::Sealed(Sealed {
+                    at: Some(position(epochs[0]).into()),
+                    ..Sealed::default()
+                }),
+            };
+            metadata.answers_lost.store(2, Ordering::Relaxed);
+            let proposing = (&metadata as &dyn MetadataStore, &SeededRng::from_seed(1));
+            let former = (NODE, epochs[0]);
+            let closed = close(proposing, former, epochs[1], how.clone()).await;
+            closed.expect("is closed");
+            assert_eq!(metadata.answers_lost.load(Ordering::Relaxed), 0);
+            assert_eq!(fenced(&metadata, NODE), []);
+            // the first answer says whether there was something to close
+            let again = close(proposing, former, epochs[1], how).await;
+            let is_refused = matches!(again, Err(ProposeError::Rejected(Rejection::Changed)));
+            assert_eq!(is_refused, wal == WalKind::Disk, "{again:?}");
+        }
+    }
+
     // D2: the disk WAL is one log, and its floor never goes back. A start that dies while it recovers has moved the floor
     // in its own epoch, and leaves two epochs to the next one.
     #[tokio::test]
@@ -438,7 +505,8 @@ mod tests {
             at: Some(floor.into()),
             ..Sealed::default()
         });
-        let closed = close(&metadata, NODE, epoch, by, sealed).await;
+        let rng = SeededRng::from_seed(1);
+        let closed = close((&metadata, &rng), (NODE, epoch), by, sealed).await;
         closed.expect("closes");
         propose(Action::UnregisterNode(command::UnregisterNode { node })).await;
         let known = || known(&metadata.image(), NODE, WalKind::Object);
@@ -480,7 +548,8 @@ mod tests {
             let (epoch, _) = last(&metadata.image(), NODE);
             for Former { epoch: former, .. } in fenced(metadata, NODE) {
                 let how = closing(&Recovered::Uploaded);
-                let closed = close(metadata, NODE, former, epoch, how).await;
+                let rng = SeededRng::from_seed(1);
+                let closed = close((metadata, &rng), (NODE, former), epoch, how).await;
                 closed.expect("closes");
             }
             let tasks = Tasks::default();
@@ -490,6 +559,7 @@ mod tests {
                 Arc::clone(&store),
                 (NODE, epoch),
                 (SESSION / 3, SESSION),
+                None,
                 &tasks,
             );
             heartbeats.serve();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
+use highwater_kraft_meta::command::WalKind;
 use highwater_kraft_meta::{
     MetadataStore, NodeImage, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata,
     Rejection,
@@ -173,6 +174,7 @@ impl FoundLogs {
             Arc::clone(&stores.metadata),
             (node, epoch),
             (config.heartbeat_interval(), config.session()),
+            (self.wal == WalKind::Object).then(|| Arc::clone(&stores.requests)),
             tasks,
         );
         let writer = Writer {
@@ -197,7 +199,8 @@ impl FoundLogs {
             let sealed = log.read.seal(former.epoch, former.floor).await?;
             let recovered = recover_log(&streams, sealed, &log.place).await?;
             let how = registration::closing(&recovered);
-            registration::close(metadata, node, former.epoch, epoch, how).await?;
+            let proposing = (metadata, &machine.rng);
+            registration::close(proposing, (node, former.epoch), epoch, how).await?;
         }
         self.remove_ring(config, machine, &metadata.image()).await;
         let recovered = streams.recovery().batches;

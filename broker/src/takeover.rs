@@ -16,7 +16,7 @@ use highwater_s3stream::ObjectStreamStore;
 use highwater_types::{NodeEpoch, NodeId, WalPosition};
 use highwater_wal::SealedWal;
 use highwater_wal::object::ObjectWalFactory;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::node_error::NodeError;
 use crate::registration;
@@ -161,17 +161,10 @@ impl Takeover {
         })?;
         crash_point("takeover-before-close");
         let how = registration::closing(&recovered);
-        let mut rests = Backoff::new(REST.0, REST.1, self.rng.clone());
-        loop {
-            let (node, epoch, how) = (fenced.node, fenced.epoch, how.clone());
-            let closed = registration::close(&*self.metadata, node, epoch, self.epoch, how).await;
-            // the same command is sent again, because its index has a number that is in flight until it is decided (U2)
-            let Err(ProposeError::Unavailable(_)) = closed else {
-                crash_point("takeover-after-close");
-                return Ok(closed?);
-            };
-            sleep(rests.next_wait()).await;
-        }
+        let (by, of) = (self.epoch, (fenced.node, fenced.epoch));
+        registration::close((&*self.metadata, &self.rng), of, by, how).await?;
+        crash_point("takeover-after-close");
+        Ok(())
     }
 }
 

@@ -4,10 +4,12 @@ pub mod command;
 mod error;
 mod image;
 mod load;
+mod metadata_version;
 mod quorum_state;
 mod raft;
 mod sessions;
 mod state_machine;
+mod store_sight;
 mod transport;
 
 use std::fmt::Debug;
@@ -24,9 +26,11 @@ pub use image::{
     ObjectImage, PartitionImage, SnapshotError, StreamImage, TopicImage, WalObjects,
 };
 pub use load::{HEAVIEST_MAX, Load, StreamLoad};
+pub use metadata_version::MetadataVersion;
 pub use quorum_state::{QuorumState, ReplicaState, VotersChange, VotersError};
 pub use raft::{Config, Observer, ObserverMetadata, Quorum, RaftMetadata, Voter};
-pub use sessions::{Heard, Standing, Told};
+pub use sessions::{Heard, Standing, Taken, Told};
+pub use store_sight::StoreSight;
 pub use transport::{
     COMMAND_BYTES_MAX, Calls, MESSAGE_BYTES_MAX, NoTransport, SMALL_MESSAGE_BYTES_MAX, Transport,
 };
@@ -54,7 +58,7 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// [`ProposeError`]; [`ProposeError::Unavailable`] alone leaves the outcome unknown.
     async fn propose(&self, command: Command) -> Result<(LogIndex, Outcome), ProposeError>;
     /// Says that a node epoch lives, which begins its session anew (E6), and its standing, on which it depends whether it
-    /// may get leaderships (E4). Its load may come with it.
+    /// may get leaderships (E4). Its load may come with it, and how it reaches the store (E8).
     ///
     /// # Errors
     /// [`HeartbeatError`].
@@ -63,7 +67,7 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
         node: NodeId,
         epoch: NodeEpoch,
         told: Told,
-    ) -> Result<(), HeartbeatError>;
+    ) -> Result<Taken, HeartbeatError>;
     /// Asks the active controller for the state of the quorum.
     ///
     /// # Errors
@@ -85,6 +89,9 @@ pub trait MetadataStore: Debug + Send + Sync + 'static {
     /// The open epochs whose session is over, as this node sees it; none if it is not the active controller (E6). The
     /// answer is right only if the question comes often: at least four times in a session.
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)>;
+    /// The open epochs whose brokers don't reach the store although others do, as this node sees it; none if it is not the
+    /// active controller (E8).
+    fn cut_from_store(&self) -> Vec<(NodeId, NodeEpoch)>;
     /// Waits until this node can neither decide nor learn anything any more, because a sync of its log failed or a
     /// snapshot could not be written (D3); returns the file and the reason. Cancellation safe.
     async fn ended(&self) -> String;

@@ -12,6 +12,7 @@ use highwater_types::{NodeEpoch, Term};
 use tokio::time::Instant;
 
 use crate::load::Load;
+use crate::store_sight::{self, Sight, StoreSight, StoreWatch};
 
 /// How a broker stands, as it says in its heartbeats (E4). An epoch goes through them in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Enumeration)]
@@ -32,6 +33,15 @@ pub struct Told {
     pub standing: Standing,
     /// Its load, if that was measured since it was told last.
     pub load: Option<Arc<Load>>,
+    /// How it reaches the store; none from a broker on the disk WAL, whose records don't need the store (E8).
+    pub store: Option<StoreSight>,
+}
+
+/// The answer to a heartbeat of an open epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether the broker is to ask the store something, so that its next heartbeats say whether the store is there (E8).
+    pub must_look: bool,
 }
 
 impl From<Standing> for Told {
@@ -39,6 +49,7 @@ impl From<Standing> for Told {
         Self {
             standing,
             load: None,
+            store: None,
         }
     }
 }
@@ -48,6 +59,7 @@ impl From<Standing> for Told {
 struct Last {
     standing: Standing,
     load: Option<(Arc<Load>, Instant)>,
+    store: Option<(StoreSight, Instant)>,
 }
 
 /// The open epochs that the active controller has heard in its term, each with its last standing and its last load.
@@ -60,7 +72,8 @@ pub struct Heard {
 
 impl Heard {
     /// Notes a heartbeat. If it is the first one of a term or tells another standing, the epochs that are not open any more
-    /// are forgotten, and this returns true. A load alone comes again and again, and those that use it look when they like.
+    /// are forgotten, and this returns true. Loads and sights of the store come again and again, and those that use them
+    /// look when they like.
     pub(crate) fn note(
         &mut self,
         (term, now): (Term, Instant),
@@ -72,8 +85,10 @@ impl Heard {
             self.of.clear();
         }
         let load = told.load.map(|load| (load, now));
+        let store = told.store.map(|store| (store, now));
         if let Some(known) = self.of.get_mut(&epoch) {
             known.load = load.or(known.load.take());
+            known.store = store;
             // an earlier heartbeat may come in late
             if told.standing <= known.standing {
                 return false;
@@ -81,7 +96,12 @@ impl Heard {
             known.standing = told.standing;
         } else {
             let standing = told.standing;
-            self.of.insert(epoch, Last { standing, load });
+            let last = Last {
+                standing,
+                load,
+                store,
+            };
+            self.of.insert(epoch, last);
         }
         self.of.retain(|epoch, _| is_open(*epoch));
         true
@@ -99,8 +119,12 @@ impl Heard {
     /// What epochs have told at a time, whatever the term is.
     pub fn told_at(at: Instant, told: impl IntoIterator<Item = (NodeEpoch, Told)>) -> Self {
         let last = |(epoch, told): (NodeEpoch, Told)| {
-            let (standing, load) = (told.standing, told.load.map(|load| (load, at)));
-            (epoch, Last { standing, load })
+            let last = Last {
+                standing: told.standing,
+                load: told.load.map(|load| (load, at)),
+                store: told.store.map(|store| (store, at)),
+            };
+            (epoch, last)
         };
         Self {
             term: None,
@@ -125,6 +149,18 @@ impl Heard {
     pub fn load(&self, epoch: NodeEpoch) -> Option<(&Load, Instant)> {
         let (load, at) = self.of.get(&epoch)?.load.as_ref()?;
         Some((load, *at))
+    }
+
+    /// Whether the active controller has to know which brokers reach the store (E8).
+    pub(crate) fn must_look(&self, session: Duration, now: Instant) -> bool {
+        store_sight::is_in_doubt(self.sights(), session, now)
+    }
+
+    /// How the epochs that serve reach the store, as they told it last, and when.
+    fn sights(&self) -> impl Iterator<Item = Sight> + Clone {
+        let serving = self.of.iter();
+        let serving = serving.filter(|(_, last)| last.standing == Standing::Serving);
+        serving.filter_map(|(epoch, last)| last.store.map(|(store, at)| (*epoch, store, at)))
     }
 
     fn standing(&self, epoch: NodeEpoch) -> Option<Standing> {
@@ -157,6 +193,7 @@ pub(crate) struct Sessions {
     heard: BTreeMap<NodeEpoch, Instant>,
     /// When [`Sessions::silent`] was last asked.
     looked: Option<Instant>,
+    store: StoreWatch,
 }
 
 impl Sessions {
@@ -166,7 +203,13 @@ impl Sessions {
             term: None,
             heard: BTreeMap::new(),
             looked: None,
+            store: StoreWatch::default(),
         }
+    }
+
+    /// The length of a session.
+    pub(crate) fn length(&self) -> Duration {
+        self.length
     }
 
     /// Notes a heartbeat of an open epoch.
@@ -213,6 +256,20 @@ impl Sessions {
         }
     }
 
+    /// The epochs, of those that serve, which don't reach the store although others do (E8).
+    pub(crate) fn cut_from_store(
+        &mut self,
+        term: Term,
+        heard: &Heard,
+        now: Instant,
+    ) -> Vec<NodeEpoch> {
+        self.enter(term, now);
+        match heard.term == Some(term) {
+            true => self.store.cut_off(heard.sights(), self.length, now),
+            false => Vec::new(),
+        }
+    }
+
     /// All sessions begin anew in another term, and when the sessions were last looked at so long ago that this process
     /// must have been paused, because heartbeats were not counted meanwhile.
     fn enter(&mut self, term: Term, now: Instant) {
@@ -220,6 +277,7 @@ impl Sessions {
         let was_paused =
             looked.is_some_and(|looked| now.saturating_duration_since(looked) > self.length / 2);
         if self.term.replace(term) != Some(term) || was_paused {
+            self.store = StoreWatch::default();
             self.heard.clear();
         }
     }
@@ -401,8 +459,8 @@ mod tests {
             Some(Arc::new(load))
         };
         let with = |load| Told {
-            standing: Standing::Serving,
             load,
+            ..Standing::Serving.into()
         };
         let begin = Instant::now();
         let mut note = |term, seconds, told| {

@@ -6,27 +6,20 @@
 //! Deviations from Apache Kafka: none.
 
 use bytes::Bytes;
+use highwater_kraft_meta::MetadataImage;
 use highwater_protocol::messages::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use highwater_protocol::{ApiKey, EncodeError, ErrorCode, StrBytes};
 
 use super::context::RequestContext;
+use super::features::{self, Feature};
 use super::handler::{Handler, Reply, encode};
 
 /// Serves ApiVersions.
 #[derive(Debug)]
 pub(crate) struct ApiVersions;
 
-/// The feature levels of the Kafka release that we aim at: those of a freshly formatted 4.4.
-const METADATA_VERSION_MIN: i16 = 7;
-const METADATA_VERSION_LEVEL: i16 = 33;
-const METADATA_VERSION: &str = "metadata.version";
-/// Level 1 means that the metadata log says which voters there are, by their directories, and that they can be changed
-/// (KIP-853). It is so in every cluster, whatever way its quorum was formed in.
-const KRAFT_VERSION: &str = "kraft.version";
-const KRAFT_VERSION_MIN: i16 = 0;
-const KRAFT_VERSION_LEVEL: i16 = 1;
 /// The first version in which clients take a feature whose lowest level is 0 (KAFKA-17492).
 const LEVEL_0_SINCE: i16 = 4;
 
@@ -60,9 +53,8 @@ impl Handler for ApiVersions {
                 ..Default::default()
             });
         }
-        let at = ctx.broker.metadata.image().at();
-        let epoch = i64::try_from(at.0).unwrap_or(i64::MAX);
-        let response = features(ctx.broker.api_versions.clone(), ctx.version, epoch);
+        let served = ctx.broker.api_versions.clone();
+        let response = told(served, ctx.version, Some(&ctx.broker.metadata.image()));
         if ctx.version < 3 {
             return Reply::Ready(response);
         }
@@ -96,18 +88,17 @@ fn sound_name(name: &str) -> bool {
             .is_some_and(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// The answer of a controller's listener, which serves these APIs; `epoch` is that of its features, -1 if it is not known
-/// yet.
+/// The answer of a controller's listener, which serves these APIs; without an image while the controller starts.
 pub(crate) fn of_controller(
     request: &ApiVersionsRequest,
     served: Vec<ApiVersion>,
     version: i16,
-    epoch: i64,
+    image: Option<&MetadataImage>,
 ) -> ApiVersionsResponse {
     let is_sound =
         sound_name(&request.client_software_name) && sound_name(&request.client_software_version);
     match version < 3 || is_sound {
-        true => features(served, version, epoch),
+        true => told(served, version, image),
         false => ApiVersionsResponse {
             error_code: ErrorCode::InvalidRequest.code(),
             ..Default::default()
@@ -115,32 +106,31 @@ pub(crate) fn of_controller(
     }
 }
 
-fn features(api_keys: Vec<ApiVersion>, version: i16, epoch: i64) -> ApiVersionsResponse {
-    let all = [
-        (
-            METADATA_VERSION,
-            METADATA_VERSION_MIN,
-            METADATA_VERSION_LEVEL,
-        ),
-        (KRAFT_VERSION, KRAFT_VERSION_MIN, KRAFT_VERSION_LEVEL),
-    ];
-    let is_understood = |(_, min, _): &(&str, i16, i16)| *min > 0 || version >= LEVEL_0_SINCE;
+fn told(
+    api_keys: Vec<ApiVersion>,
+    version: i16,
+    image: Option<&MetadataImage>,
+) -> ApiVersionsResponse {
+    let finalized = image.map(MetadataImage::metadata_version);
+    let all = features::all(finalized.unwrap_or_default());
+    let is_understood = |feature: &Feature| feature.min > 0 || version >= LEVEL_0_SINCE;
     let supported = all.into_iter().filter(is_understood);
-    let supported = supported.map(|(name, min_version, max_version)| SupportedFeatureKey {
-        name: StrBytes::from(name),
-        min_version,
-        max_version,
+    let supported = supported.map(|feature| SupportedFeatureKey {
+        name: StrBytes::from(feature.name),
+        min_version: feature.min,
+        max_version: feature.max,
     });
-    // each is at the highest level that there is
-    let finalized = all.map(|(name, _, level)| FinalizedFeatureKey {
-        name: StrBytes::from(name),
-        max_version_level: level,
-        min_version_level: level,
+    let finalized = all.map(|feature| FinalizedFeatureKey {
+        name: StrBytes::from(feature.name),
+        max_version_level: feature.finalized,
+        min_version_level: feature.finalized,
     });
+    let epoch = |image: &MetadataImage| i64::try_from(image.at().0).unwrap_or(i64::MAX);
     ApiVersionsResponse {
         api_keys,
         supported_features: supported.collect(),
-        finalized_features_epoch: epoch,
+        // it grows with every command
+        finalized_features_epoch: image.map_or(-1, epoch),
         finalized_features: finalized.into(),
         ..Default::default()
     }

@@ -179,7 +179,9 @@ pub(crate) fn from_rejection(rejection: &Rejection) -> Refusal {
         | Rejection::Gap { .. } => ErrorCode::NotLeaderOrFollower,
         Rejection::UnknownNode(_) => ErrorCode::BrokerIdNotRegistered,
         Rejection::Changed => ErrorCode::RequestTimedOut,
+        Rejection::OlderNode { .. } => ErrorCode::InvalidUpdateVersion,
         Rejection::IdOfController(_)
+        | Rejection::OldProgram(_)
         | Rejection::OtherDirectory { .. }
         | Rejection::NotUnderstood => ErrorCode::UnknownServerError,
     };

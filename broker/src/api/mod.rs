@@ -24,6 +24,7 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 pub(crate) mod error;
+mod features;
 mod fetch;
 mod find_coordinator;
 mod handler;
@@ -47,6 +48,7 @@ mod sasl_handshake;
 mod sync_group;
 mod topic;
 mod unregister_broker;
+mod update_features;
 
 use bytes::Bytes;
 use highwater_protocol::messages::ApiVersion;
@@ -60,6 +62,7 @@ pub(crate) use error::Refusal;
 pub(crate) use handler::{AnswerFuture, ServeFuture, encode};
 use handler::{Handler, serve};
 pub(crate) use remove_raft_voter::{refused as not_removed, remove as remove_raft_voter};
+pub(crate) use update_features::{refused as not_updated, update as update_features};
 
 use crate::memory::FrameBudget;
 use crate::net::{RequestClass, Session};
@@ -190,6 +193,7 @@ pub static APIS: &[ApiEntry] = &[
     entry::<list_partition_reassignments::ListPartitionReassignments>(),
     entry::<offset_delete::OffsetDelete>(),
     entry::<describe_quorum::DescribeQuorum>(),
+    entry::<update_features::UpdateFeatures>(),
     entry::<describe_cluster::DescribeCluster>(),
     entry::<unregister_broker::UnregisterBroker>(),
     entry::<describe_topic_partitions::DescribeTopicPartitions>(),

@@ -9,6 +9,7 @@ use highwater_kraft_meta::{Endpoint, MetadataStore, QuorumState, ReplicaState};
 use highwater_protocol::messages::{
     AddRaftVoterRequest, ApiVersion, ApiVersionsRequest, DescribeClusterBroker,
     DescribeClusterRequest, DescribeClusterResponse, DescribeQuorumRequest, RemoveRaftVoterRequest,
+    UpdateFeaturesRequest,
 };
 use highwater_protocol::{ApiKey, DecodeError, ErrorCode, Request, RequestHeader, StrBytes};
 use highwater_runtime::{BytePermit, WallClock};
@@ -48,6 +49,7 @@ fn served() -> Vec<ApiVersion> {
         ApiKey::DescribeCluster,
         ApiKey::AddRaftVoter,
         ApiKey::RemoveRaftVoter,
+        ApiKey::UpdateFeatures,
     ];
     let all = api::versions().into_iter();
     all.filter(|known| keys.iter().any(|key| *key as i16 == known.api_key))
@@ -56,7 +58,7 @@ fn served() -> Vec<ApiVersion> {
 
 impl Clients {
     /// Answers a request; `None` if its API or version is not served here. On TLS only a client that has shown a certificate
-    /// may change the voters.
+    /// may change the voters and the features.
     pub(super) async fn answer(
         self,
         (listener, may_change): (&str, bool),
@@ -85,7 +87,8 @@ impl Clients {
             }
             key if key == ApiKey::DescribeQuorum as i16 => self.describe_quorum(asked).await,
             key if key == ApiKey::AddRaftVoter as i16 => self.add(asked, may_change).await,
-            _ => self.remove(asked, may_change).await,
+            key if key == ApiKey::RemoveRaftVoter as i16 => self.remove(asked, may_change).await,
+            _ => self.update(asked, may_change).await,
         };
         Some(answered.unwrap_or(Answer::Close))
     }
@@ -98,10 +101,8 @@ impl Clients {
     fn api_versions(&self, asked: &Asked) -> Result<Answer, DecodeError> {
         let request: ApiVersionsRequest = asked.request()?;
         let metadata = self.metadata();
-        let at = metadata.map_or(-1, |metadata| {
-            i64::try_from(metadata.image().at().0).unwrap_or(i64::MAX)
-        });
-        let response = api::of_controller(&request, served(), asked.version, at);
+        let image = metadata.map(|metadata| metadata.image());
+        let response = api::of_controller(&request, served(), asked.version, image.as_deref());
         Ok(asked.answer::<ApiVersionsRequest>(&response))
     }
 
@@ -159,6 +160,16 @@ impl Clients {
             None => api::not_removed(&starting()),
         };
         Ok(asked.answer::<RemoveRaftVoterRequest>(&response))
+    }
+
+    async fn update(&self, asked: Asked, may_change: bool) -> Result<Answer, DecodeError> {
+        let request: UpdateFeaturesRequest = asked.request()?;
+        let response = match self.metadata() {
+            _ if !may_change => api::not_updated(&no_certificate()),
+            Some(metadata) => api::update_features(&*metadata, request, asked.version).await,
+            None => api::not_updated(&starting()),
+        };
+        Ok(asked.answer::<UpdateFeaturesRequest>(&response))
     }
 }
 

@@ -59,6 +59,8 @@ fn rejected(rejection: &Rejection) -> StreamError {
         | Rejection::IdOfController(_)
         | Rejection::UnknownNode(_)
         | Rejection::OtherDirectory { .. }
+        | Rejection::OlderNode { .. }
+        | Rejection::OldProgram(_)
         | Rejection::Changed
         | Rejection::NotUnderstood => StreamError::NotUnderstood {
             reason: rejection.to_string(),

@@ -7,15 +7,17 @@ use highwater_client::{
     Connection, Consumer, EARLIEST, Limits, create_topics, describe_topic, list_offsets, new_topic,
     produce,
 };
+use highwater_kraft_meta::MetadataVersion;
 use highwater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use highwater_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use highwater_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use highwater_protocol::messages::metadata_response::MetadataResponseTopic;
+use highwater_protocol::messages::update_features_request::FeatureUpdateKey;
 use highwater_protocol::messages::{
     CreatePartitionsRequest, DescribeClusterRequest, IncrementalAlterConfigsRequest,
-    UnregisterBrokerRequest,
+    UnregisterBrokerRequest, UpdateFeaturesRequest,
 };
 use highwater_protocol::records::BatchBuilder;
 use highwater_protocol::{ErrorCode, StrBytes};
@@ -28,6 +30,8 @@ const CALL_MAX_MS: i32 = 10_000;
 /// Kafka's type of the resource topic, and its operation SET.
 const TOPIC: i8 = 2;
 const SET: i8 = 0;
+/// Kafka's upgrade type of a feature that is raised.
+const UPGRADE: i8 = 1;
 
 /// A topic that is wanted: a line of the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +73,33 @@ pub(crate) fn unregister(args: &UnregisterArgs) -> anyhow::Result<()> {
         }
         ensure!(running.is_empty(), "these brokers still run: {running:?}");
         Ok(())
+    })
+}
+
+/// Raises the version of the metadata once every node knows it.
+pub(crate) fn finalize(args: &ClusterArgs) -> anyhow::Result<()> {
+    let newest = MetadataVersion::NEWEST;
+    Bootstrap::of(args)?.attempt(&async |cluster| {
+        let request = UpdateFeaturesRequest {
+            timeout_ms: CALL_MAX_MS,
+            feature_updates: vec![FeatureUpdateKey {
+                feature: StrBytes::from("metadata.version"),
+                max_version_level: newest.0,
+                upgrade_type: UPGRADE,
+                ..Default::default()
+            }],
+            validate_only: false,
+        };
+        let answer = cluster.call(&request, 2).await?;
+        let message = answer.error_message.as_deref();
+        if answer.error_code == ErrorCode::InvalidUpdateVersion.code() {
+            // a node that is not replaced yet
+            bail!("{}", message.unwrap_or_default());
+        }
+        judge(answer.error_code, message)?;
+        say(&format!(
+            "The metadata.version of the cluster is {newest}.\n"
+        ))
     })
 }
 

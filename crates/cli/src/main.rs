@@ -116,6 +116,11 @@ enum Command {
     ///
     /// All brokers whose node.id is the given one or a higher one are unregistered, each once it is stopped.
     Unregister(UnregisterArgs),
+    /// Raise the metadata.version of the cluster to the newest one of this program, once every node knows it.
+    ///
+    /// A broker or a controller that runs an earlier program, or does not answer, holds this back; the command waits for it.
+    /// Earlier programs can't be started on the cluster afterwards. `kafka-features upgrade` does the same.
+    Finalize(ClusterArgs),
     /// Write a record to the topic highwater-check, and read it back.
     Check(ClusterArgs),
     /// Print the version and the commit that the binary was built from.
@@ -239,6 +244,7 @@ fn main() -> ExitCode {
         Command::RemoveController(args) => controllers::remove(&args),
         Command::Topics(args) => admin::topics(&args),
         Command::Unregister(args) => admin::unregister(&args),
+        Command::Finalize(args) => admin::finalize(&args),
         Command::Check(args) => admin::check(&args),
         Command::Version => config::say(&format!("highwater {VERSION}\n")),
         Command::ApiMatrix => config::say(&highwater_broker::api::matrix()),

@@ -124,6 +124,11 @@ fn topics_are_made_as_they_are_wanted_and_a_record_goes_through() -> Result<()> 
     assert!(said.contains("wrote and read offset 0"), "{said}");
     assert!(broker.said(&["check"])?.contains("wrote and read offset 1"));
     assert_eq!(broker.said(&["unregister", "--from", "2"])?, "");
+    let said = broker.said(&["finalize"])?;
+    assert!(
+        said.starts_with("The metadata.version of the cluster is "),
+        "{said}"
+    );
     Ok(())
 }
 

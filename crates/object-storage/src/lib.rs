@@ -25,7 +25,7 @@ pub use backend::{LocalStorage, MemoryStorage, S3Storage};
 pub use claim::Claim;
 pub use config::{Config, CredentialSource, Place, S3Config};
 pub use decorator::{
-    Bounded, Limited, Metered, RequestCount, RequestCounts, RequestKind, Retrying,
+    Bounded, Limited, Metered, Reached, RequestCount, RequestCounts, RequestKind, Retrying,
 };
 #[cfg(any(test, feature = "conformance"))]
 pub use decorator::{Failure, Gate, Hooked, Operation, Plan, Request};

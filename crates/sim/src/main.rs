@@ -92,6 +92,9 @@ fn seeds(cli: &Cli) -> std::io::Result<bool> {
                     outcome.starts,
                     outcome.elapsed.as_millis(),
                 )?;
+                if outcome.store_fences > 0 {
+                    writeln!(out, "  {} fences without the store", outcome.store_fences)?;
+                }
                 if cli.syncs {
                     for (class, count) in &outcome.syncs {
                         writeln!(out, "  {class} {count}")?;

@@ -56,6 +56,8 @@ pub struct Outcome {
     pub store_faults: u64,
     /// The number of changes of the voters that an operator asked for and the controllers have made.
     pub voter_changes: u64,
+    /// How often a broker was fenced because it alone did not reach the store (E8).
+    pub store_fences: u64,
 }
 
 /// A violation that a run found.

@@ -197,6 +197,7 @@ impl<'a> World<'a> {
                 stores.map(SimStore::faults).sum()
             },
             voter_changes: 0,
+            store_fences: 0,
         }
     }
 

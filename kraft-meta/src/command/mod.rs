@@ -6,6 +6,8 @@
 use highwater_types::{LeaderEpoch, NodeEpoch, NodeId, StreamId, Uuid, WalPosition};
 use prost::{Message, Oneof};
 
+use crate::MetadataVersion;
+
 mod moves;
 mod nodes;
 mod objects;
@@ -15,7 +17,7 @@ mod topics;
 pub use moves::{Duty, HandedOver, MovePartitions, PartitionMove, SetDuty, UnregisterNode};
 pub use nodes::{
     AllocateProducerIds, AssignLeaders, CloseEpoch, Closing, Endpoint, EpochSwept, FenceEpoch,
-    Format, GiveUpEpoch, Position, Recovered, RegisterNode, Sealed, WalKind,
+    Format, GiveUpEpoch, Position, Recovered, RegisterNode, Sealed, SetMetadataVersion, WalKind,
 };
 pub use objects::{
     ClaimOfStream, ClaimRecord, CommitObject, ObjectName, ObjectsDeleted, RollRecord,
@@ -29,7 +31,7 @@ pub struct Command {
     /// The action; every command has exactly one.
     #[prost(
         oneof = "Action",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
     )]
     pub action: Option<Action>,
 }
@@ -94,6 +96,9 @@ pub enum Action {
     /// Forgets a node that will not come back.
     #[prost(message, tag = "19")]
     UnregisterNode(UnregisterNode),
+    /// Raises the version of the metadata. The active controller has asked every controller before it proposes this.
+    #[prost(message, tag = "20")]
+    SetMetadataVersion(SetMetadataVersion),
 }
 
 impl From<Action> for Command {
@@ -195,10 +200,31 @@ pub enum Rejection {
     /// The id of a broker that registers is the id of a controller, which is another process.
     #[error("node.id {0} is the id of a controller: give this broker another one")]
     IdOfController(NodeId),
+    /// A node does not know the version of the metadata that is asked for.
+    #[error("node {node} {}", supports(*newest))]
+    OlderNode {
+        /// The node: a broker that is registered, or a controller.
+        node: NodeId,
+        /// The newest version that its program knows; `None` for a controller that does not answer.
+        newest: Option<MetadataVersion>,
+    },
+    /// The node that registers does not know the version of the metadata.
+    #[error(
+        "the metadata of the cluster has metadata.version={0}, which the program of this node does not know: start it \
+         with a newer one"
+    )]
+    OldProgram(MetadataVersion),
     /// The state has changed since the proposer looked.
     #[error("state has changed since")]
     Changed,
     /// The command is malformed, or of a newer version.
     #[error("command is not understood")]
     NotUnderstood,
+}
+
+fn supports(newest: Option<MetadataVersion>) -> String {
+    match newest {
+        Some(newest) => format!("only supports versions up to {newest}"),
+        None => "does not answer, and may not support this version".to_owned(),
+    }
 }

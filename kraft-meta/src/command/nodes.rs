@@ -37,6 +37,17 @@ pub struct RegisterNode {
     /// The rack of the node (`broker.rack`); empty for none.
     #[prost(string, tag = "7")]
     pub rack: String,
+    /// The newest `metadata.version` that its program knows; 0 for [`crate::MetadataVersion::FIRST`].
+    #[prost(int32, tag = "8")]
+    pub metadata_version: i32,
+}
+
+/// See [`super::Action::SetMetadataVersion`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct SetMetadataVersion {
+    /// The level, which is not below the present one.
+    #[prost(int32, tag = "1")]
+    pub version: i32,
 }
 
 /// The kind of WAL that a node epoch writes.

@@ -10,6 +10,7 @@ use highwater_types::{
 };
 use imbl::OrdMap;
 
+use crate::MetadataVersion;
 use crate::command::{ClaimRecord, Duty, Endpoint, RollRecord, WalKind};
 
 /// The offsets that a stream skips when a log with its last batches is given up: more than a log can hold (D5).
@@ -33,6 +34,7 @@ pub struct MetadataImage {
     pub(crate) condemned: OrdMap<ObjectId, CondemnedObject>,
     pub(crate) next_stream: u64,
     pub(crate) next_producer: i64,
+    pub(crate) metadata_version: MetadataVersion,
 }
 
 /// A registered node.
@@ -54,6 +56,8 @@ pub struct NodeImage {
     pub duty: Duty,
     /// Whether an operator has unregistered it: nobody sees it then, and what is known of its log stays (R3).
     pub is_unregistered: bool,
+    /// The newest version of the metadata that its program knows.
+    pub metadata_version: MetadataVersion,
 }
 
 /// A node epoch (E3).
@@ -263,6 +267,12 @@ impl MetadataImage {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// The version of the metadata.
+    #[must_use]
+    pub fn metadata_version(&self) -> MetadataVersion {
+        self.metadata_version
     }
 
     /// A topic by name.

@@ -11,7 +11,6 @@ use openraft::async_runtime::WatchReceiver;
 use tokio::time::sleep;
 
 use super::change::message::Join;
-use super::network::Network;
 use super::observer::voters::Voters;
 use super::replica;
 use super::types::{Membership, StoredMembership, Types};
@@ -150,7 +149,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Asks to follow again if the voters go on without this replica: one that was away does not learn of its removal from
 /// its own log. It never returns.
-pub(super) async fn rejoin(voter: Voter, network: Network, controllers: Arc<Voters>) {
+pub(super) async fn rejoin(voter: Voter, controllers: Arc<Voters>) {
     loop {
         sleep(LOOK).await;
         if voter.is_alone() || voter.check().is_ok() {
@@ -160,7 +159,7 @@ pub(super) async fn rejoin(voter: Voter, network: Network, controllers: Arc<Vote
             continue;
         };
         let others = voter.voters().into_iter().filter(|id| *id != voter.id);
-        let asked = others.map(|other| network.introduced(other, LOOK));
+        let asked = others.map(|other| voter.network.introduced(other, LOOK));
         let answers = join_all(asked).await.into_iter().flatten();
         let mut formed = answers.filter(|answer| answer.is_formed);
         if formed.any(|answer| !answer.voters.contains(&voter.id)) {

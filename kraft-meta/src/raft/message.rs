@@ -149,6 +149,9 @@ pub(super) struct Introduced {
     /// Whether its log has voters: the quorum is formed.
     #[prost(bool, tag = "3")]
     pub(super) is_formed: bool,
+    /// The newest `metadata.version` that its program knows; 0 for [`crate::MetadataVersion::FIRST`].
+    #[prost(int32, tag = "4")]
+    pub(super) metadata_version: i32,
 }
 
 /// Entries that follow `previous`; none in a heartbeat.
@@ -217,7 +220,7 @@ pub(super) struct Install {
 pub(super) struct Answer {
     #[prost(
         oneof = "Reply",
-        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 22"
+        tags = "1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 22, 23"
     )]
     pub(super) reply: Option<Reply>,
     /// The answering voter; none in [`Reply::Introduced`].
@@ -279,6 +282,9 @@ pub(super) enum Reply {
     Described(Described),
     #[prost(message, tag = "22")]
     VotersChanged(VotersChanged),
+    /// The heartbeat is taken, and the broker is to ask the store something (E8).
+    #[prost(message, tag = "23")]
+    Look(Nothing),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

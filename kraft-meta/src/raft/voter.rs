@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use highwater_types::{LogIndex, NodeEpoch, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -22,20 +23,24 @@ use super::log_store::LogStore;
 use super::message::{
     Answer, Append, Call, Introduce, Introduced, Nothing, Reply, Request, decode, encode, malformed,
 };
+use super::network::Network;
 use super::node::{LOG_BYTES_FACTOR, Waiting};
 use super::record::DirectoryRecord;
 use super::replica;
 use super::snapshot_store::SnapshotStore;
 use super::state_store::StateStore;
 use super::types::{Proposal, Types};
+use crate::MetadataVersion;
 use crate::command::{Action, Command, Endpoint, Outcome, RegisterNode, Rejection};
 use crate::error::ProposeError;
 use crate::image::MetadataImage;
-use crate::sessions::{Heard, Sessions, Told};
+use crate::sessions::{Heard, Sessions, Taken, Told};
 use crate::transport::{COMMAND_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 
 /// How long a proposal waits until a quorum has taken it: less than the 30 s that Kafka's clients wait.
 const DECISION_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a controller has to say which versions of the metadata its program knows.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Answers the calls of other nodes; cheap to clone. The calls come by [`Transport`](crate::Transport).
 #[derive(Clone)]
@@ -76,6 +81,8 @@ pub struct Voter {
     pub(super) unable_since: Arc<Mutex<Option<Instant>>>,
     /// Whether observers are served.
     pub(super) admits: Arc<AtomicBool>,
+    /// The way to the other controllers.
+    pub(super) network: Network,
 }
 
 /// Why a command has no outcome.
@@ -229,6 +236,7 @@ impl Voter {
             known: known.map(|id| DirectoryRecord::new(node, id)),
             voters: self.voters_in(stored.membership()).into_iter().collect(),
             is_formed: stored.membership().voter_ids().next().is_some(),
+            metadata_version: MetadataVersion::NEWEST.record(),
         }
     }
 
@@ -331,14 +339,14 @@ impl Voter {
         Undecided::NotLeader(leader.filter(|leader| *leader != self.id))
     }
 
-    /// Takes a heartbeat; returns whether the epoch is open. An epoch that is not open according to an image that has
+    /// Takes a heartbeat; `None` if the epoch is not open. An epoch that is not open according to an image that has
     /// its registration was fenced for good.
     pub(super) fn heartbeat(
         &self,
         node: NodeId,
         epoch: NodeEpoch,
         told: Told,
-    ) -> Result<bool, Undecided> {
+    ) -> Result<Option<Taken>, Undecided> {
         let Some(term) = self.leads() else {
             return Err(self.not_leader());
         };
@@ -348,14 +356,36 @@ impl Voter {
             return Err(Undecided::Unavailable(why.to_owned()));
         }
         let is_open = image.node(node).is_some_and(|node| node.is_open(epoch));
-        if is_open {
-            let now = Instant::now();
-            self.sessions().heard(term, epoch, now);
-            let is_live = |epoch| image.live().any(|(_, live)| live == epoch);
-            self.heard
-                .send_if_modified(|heard| heard.note((term, now), epoch, told, is_live));
+        if !is_open {
+            return Ok(None);
         }
-        Ok(is_open)
+        let (now, tells_store) = (Instant::now(), told.store.is_some());
+        let session = {
+            let mut sessions = self.sessions();
+            sessions.heard(term, epoch, now);
+            sessions.length()
+        };
+        let is_live = |epoch| image.live().any(|(_, live)| live == epoch);
+        self.heard
+            .send_if_modified(|heard| heard.note((term, now), epoch, told, is_live));
+        let must_look = tells_store && self.heard.borrow().must_look(session, now);
+        Ok(Some(Taken { must_look }))
+    }
+
+    /// The open epochs whose brokers don't reach the store although others do, if this voter leads (E8).
+    pub(super) fn cut_from_store(&self) -> Vec<(NodeId, NodeEpoch)> {
+        let Some(term) = self.leads() else {
+            return Vec::new();
+        };
+        let mut sessions = self.sessions();
+        let cut_off = sessions.cut_from_store(term, &self.heard.borrow(), Instant::now());
+        drop(sessions);
+        // a fence that was decided is not repeated
+        let live = |image: &MetadataImage| {
+            let live = image.live();
+            live.filter(|(_, epoch)| cut_off.contains(epoch)).collect()
+        };
+        live(&self.image.borrow())
     }
 
     /// The open epochs whose session is over, if this voter leads (E6).
@@ -397,6 +427,27 @@ impl Voter {
         let node = image.node(node).filter(|node| node.is_live())?;
         let lives = self.sessions().lives(term, node.epoch, Instant::now());
         lives.then_some(node.epoch)
+    }
+
+    /// A controller that does not know a version of the metadata, or does not say so.
+    async fn older_than(&self, version: MetadataVersion) -> Option<Rejection> {
+        let stored = self.stored();
+        let members = stored.membership().nodes().map(|(id, _)| *id);
+        let asked = members.map(async |id| {
+            let newest = match id == self.id {
+                true => Some(MetadataVersion::NEWEST),
+                false => {
+                    let answer = self.network.introduced(id, ASKED_WITHIN).await;
+                    let read = |answer: Introduced| MetadataVersion::read(answer.metadata_version);
+                    answer.ok().map(read)
+                }
+            };
+            let node = replica::node_id(id);
+            newest
+                .is_none_or(|newest| newest < version)
+                .then_some(Rejection::OlderNode { node, newest })
+        });
+        join_all(asked).await.into_iter().flatten().next()
     }
 
     /// Checks that there is an active controller, as far as this one knows, and that this one is well; the error says why
@@ -467,6 +518,11 @@ impl Voter {
             && let Some(epoch) = self.hears(NodeId(give_up.node))
         {
             return Ok((LogIndex::default(), Err(Rejection::InSession(epoch))));
+        }
+        if let Some(Action::SetMetadataVersion(set)) = &command.action
+            && let Some(older) = self.older_than(MetadataVersion::read(set.version)).await
+        {
+            return Ok((LogIndex::default(), Err(older)));
         }
         self.turn(bytes).await?;
         let until = Instant::now() + DECISION_DEADLINE;

@@ -38,6 +38,7 @@ impl MetadataImage {
             Action::MovePartitions(moves) => self.move_partitions(at, moves),
             Action::SetDuty(set) => self.set_duty(set),
             Action::UnregisterNode(gone) => self.unregister_node(gone),
+            Action::SetMetadataVersion(set) => self.set_metadata_version(set),
             Action::CreateTopic(create) => self.create_topic(at, create),
             Action::DeleteTopic(delete) => self.delete_topic(&delete),
             Action::CreatePartitions(create) => self.create_partitions(&create),

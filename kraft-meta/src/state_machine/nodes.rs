@@ -7,9 +7,10 @@ use highwater_types::{
     LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId, WalPosition,
 };
 
+use crate::MetadataVersion;
 use crate::command::{
     AssignLeaders, CloseEpoch, Closing, Duty, EpochSwept, FenceEpoch, ObjectName, Outcome,
-    RegisterNode, Rejection, Sealed, StreamEpoch, WalKind, uuid,
+    RegisterNode, Rejection, Sealed, SetMetadataVersion, StreamEpoch, WalKind, uuid,
 };
 use crate::image::{EpochImage, EpochState, MetadataImage, NodeImage, ObjectImage, WalObjects};
 
@@ -23,6 +24,10 @@ impl MetadataImage {
         register: RegisterNode,
     ) -> Result<Outcome, Rejection> {
         let wal = WalKind::try_from(register.wal).map_err(|_unknown| Rejection::NotUnderstood)?;
+        let newest = MetadataVersion::read(register.metadata_version);
+        if newest < self.metadata_version {
+            return Err(Rejection::OldProgram(self.metadata_version));
+        }
         let before = self.nodes.get(&register.node);
         if let Some(node) = before.filter(|node| node.incarnation == register.incarnation) {
             let epoch = node.epochs.get(&node.epoch);
@@ -75,9 +80,32 @@ impl MetadataImage {
             rack: register.rack,
             duty,
             is_unregistered: false,
+            metadata_version: newest,
         };
         self.nodes.insert(register.node, Arc::new(node));
         Ok(outcome)
+    }
+
+    /// Raises the version of the metadata, if every registered node knows the new one; those that are fenced too, because
+    /// they may come back. A repetition changes nothing.
+    pub(super) fn set_metadata_version(
+        &mut self,
+        set: SetMetadataVersion,
+    ) -> Result<Outcome, Rejection> {
+        let version = MetadataVersion::read(set.version);
+        if version < self.metadata_version {
+            return Err(Rejection::Changed);
+        }
+        let registered = self.nodes.iter().filter(|(_, node)| !node.is_unregistered);
+        let mut older = registered.filter(|(_, node)| node.metadata_version < version);
+        if let Some((id, node)) = older.next() {
+            return Err(Rejection::OlderNode {
+                node: NodeId(*id),
+                newest: Some(node.metadata_version),
+            });
+        }
+        self.metadata_version = version;
+        Ok(Outcome::Done)
     }
 
     /// Fences an epoch, which changes nothing from then on. A wrong decision to fence costs time, never data (E6).

@@ -91,6 +91,8 @@ pub mod txn_offset_commit_request;
 pub mod txn_offset_commit_response;
 pub mod unregister_broker_request;
 pub mod unregister_broker_response;
+pub mod update_features_request;
+pub mod update_features_response;
 pub use add_offsets_to_txn_request::*;
 pub use add_offsets_to_txn_response::*;
 pub use add_partitions_to_txn_request::*;
@@ -172,6 +174,8 @@ pub use txn_offset_commit_request::*;
 pub use txn_offset_commit_response::*;
 pub use unregister_broker_request::*;
 pub use unregister_broker_response::*;
+pub use update_features_request::*;
+pub use update_features_response::*;
 
 /// Calls the macro `$each` with the name of a request and that of its response, once for every API with messages here.
 #[macro_export]
@@ -229,5 +233,6 @@ macro_rules! for_each_api {
         $each!(SyncGroupRequest, SyncGroupResponse);
         $each!(TxnOffsetCommitRequest, TxnOffsetCommitResponse);
         $each!(UnregisterBrokerRequest, UnregisterBrokerResponse);
+        $each!(UpdateFeaturesRequest, UpdateFeaturesResponse);
     };
 }

@@ -9,6 +9,7 @@ mod quorum;
 mod races;
 mod served;
 mod stopping;
+mod store_away;
 mod stores;
 mod takeover;
 mod tls;

@@ -10,8 +10,8 @@ use highwater_kraft_meta::command::{
     CloseEpoch, Closing, Command, CommitObject, FenceEpoch, Position, RegisterNode, Sealed, WalKind,
 };
 use highwater_kraft_meta::{
-    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState, Told,
-    VotersChange, VotersError,
+    Heard, HeartbeatError, MetadataImage, OpenError, Outcome, ProposeError, QuorumState, Taken,
+    Told, VotersChange, VotersError,
 };
 use highwater_object_storage::{
     Failure, Hooked, IoClass, MemoryStorage, ObjectKey, Operation, Plan, PutMode, RequestKind,
@@ -81,8 +81,8 @@ impl MetadataStore for Led {
         _node: NodeId,
         _epoch: NodeEpoch,
         _told: Told,
-    ) -> Result<(), HeartbeatError> {
-        Ok(())
+    ) -> Result<Taken, HeartbeatError> {
+        Ok(Taken::default())
     }
 
     async fn quorum(&self) -> Result<QuorumState, String> {
@@ -102,6 +102,10 @@ impl MetadataStore for Led {
     }
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+        Vec::new()
+    }
+
+    fn cut_from_store(&self) -> Vec<(NodeId, NodeEpoch)> {
         Vec::new()
     }
 

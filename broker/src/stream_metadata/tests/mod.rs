@@ -268,6 +268,7 @@ async fn a_rejection_keeps_its_type_through_the_port() {
         wal: WalKind::Disk.into(),
         after: storage.epoch.0,
         rack: String::new(),
+        metadata_version: 0,
     };
     propose(&storage.metadata, Action::RegisterNode(register)).await;
     let fenced = commit(1, 0..5).await;

@@ -5,6 +5,7 @@ use highwater_kraft_meta::EpochState;
 use highwater_kraft_meta::command::Closing;
 use highwater_object_format::{BatchEntry, ObjectWriter};
 use highwater_object_storage::PutMode;
+use highwater_runtime::SeededRng;
 use highwater_s3stream::{ObjectStreamStore, OpenedStream, Roll};
 use highwater_types::{NodeEpoch, WalPosition};
 use highwater_wal::{SealedObject, SealedRange, SealedWal};
@@ -110,6 +111,7 @@ impl Died {
             wal: WalKind::Object.into(),
             after: self.storage.epoch.0,
             rack: String::new(),
+            metadata_version: 0,
         };
         let (at, _) = propose(&self.storage.metadata, Action::RegisterNode(register)).await;
         self.storage.epoch = NodeEpoch(at.0);
@@ -128,7 +130,8 @@ impl Died {
 
     async fn close(&self, epoch: NodeEpoch, how: Closing) {
         let (metadata, by) = (&*self.storage.metadata, self.storage.epoch);
-        let closed = registration::close(metadata, NODE, epoch, by, how).await;
+        let rng = SeededRng::from_seed(1);
+        let closed = registration::close((metadata, &rng), (NODE, epoch), by, how).await;
         closed.expect("closes");
         metadata.image().check().expect("is sound");
     }

@@ -162,6 +162,7 @@ impl Storage {
             wal: wal.into(),
             after: 0,
             rack: String::new(),
+            metadata_version: 0,
         };
         let (at, _) = propose(&metadata, Action::RegisterNode(register)).await;
         let topic = CreateTopic {

@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 
 use tokio::time::Instant;
 
+use super::reach::{Asked, Reach, Reached};
 use crate::metrics::{BYTES, PUT_OLDEST, REQUEST_SECONDS, REQUESTS};
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
@@ -93,13 +94,14 @@ struct Cell {
     bytes: AtomicU64,
 }
 
-/// Counters by kind and class, and the puts that are under way.
+/// Counters by kind and class, the puts that are under way, and whether the store answers.
 #[derive(Debug, Default)]
 pub struct RequestCounts {
     cells: [[Cell; CLASSES.len()]; KINDS.len()],
     /// When each put began, by its number; the number of puts under way is bounded below this decorator's callers.
     puts: Mutex<BTreeMap<u64, (IoClass, Instant)>>,
     next_put: AtomicU64,
+    reach: Reach,
 }
 
 /// A put under way, until it is dropped.
@@ -144,6 +146,16 @@ impl RequestCounts {
         let puts = self.puts();
         let begun = puts.values().find(|(of, _)| *of == class);
         begun.map(|(_, at)| at.elapsed())
+    }
+
+    /// How the store was last reached. Listings don't count.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        self.reach.reached()
+    }
+
+    fn ask(&self) -> Asked<'_> {
+        self.reach.ask()
     }
 
     /// Sets the gauges to their present values.
@@ -261,7 +273,9 @@ impl ObjectStorage for Metered {
         let _timer = Timer::start(RequestKind::Put);
         let _put = self.counts.begin_put(class);
         let bytes = body.iter().map(|part| part.len() as u64).sum();
+        let asked = self.counts.ask();
         let put = self.inner.put(key, body, mode, class).await;
+        asked.ended(&put);
         let ended = put.as_ref().map(|_| bytes);
         self.counts.add(RequestKind::Put, class, ended);
         put
@@ -274,7 +288,9 @@ impl ObjectStorage for Metered {
         class: IoClass,
     ) -> Result<Bytes, StorageError> {
         let _timer = Timer::start(RequestKind::Get);
+        let asked = self.counts.ask();
         let got = self.inner.get(key, range, class).await;
+        asked.ended(&got);
         let ended = got.as_ref().map(|got| got.len() as u64);
         self.counts.add(RequestKind::Get, class, ended);
         got
@@ -287,7 +303,9 @@ impl ObjectStorage for Metered {
         class: IoClass,
     ) -> Result<(Bytes, u64), StorageError> {
         let _timer = Timer::start(RequestKind::Get);
+        let asked = self.counts.ask();
         let got = self.inner.get_suffix(key, bytes, class).await;
+        asked.ended(&got);
         let ended = got.as_ref().map(|(got, _)| got.len() as u64);
         self.counts.add(RequestKind::Get, class, ended);
         got
@@ -304,7 +322,9 @@ impl ObjectStorage for Metered {
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
         let _timer = Timer::start(RequestKind::Delete);
+        let asked = self.counts.ask();
         let deleted = self.inner.delete(keys).await;
+        asked.ended(&deleted);
         let ended = deleted.as_ref().map(|()| 0);
         self.counts.add(RequestKind::Delete, self.otherwise, ended);
         deleted

@@ -5,6 +5,7 @@ mod bounded;
 mod hooked;
 mod limited;
 mod metered;
+mod reach;
 mod retrying;
 
 pub use bounded::Bounded;
@@ -12,4 +13,5 @@ pub use bounded::Bounded;
 pub use hooked::{Failure, Gate, Hooked, Operation, Plan, Request};
 pub use limited::Limited;
 pub use metered::{Metered, RequestCount, RequestCounts, RequestKind};
+pub use reach::Reached;
 pub use retrying::Retrying;

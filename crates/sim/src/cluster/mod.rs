@@ -50,6 +50,8 @@ struct Member {
     /// How many failures of the node last, and when one began or ended last, if ever.
     failures: u32,
     failed_at: Option<Duration>,
+    /// How many of the failures keep the node from the store.
+    store_cuts: u32,
 }
 
 impl Member {
@@ -61,6 +63,7 @@ impl Member {
             starts_at: None,
             failures: 0,
             failed_at: None,
+            store_cuts: 0,
         }
     }
 }
@@ -78,6 +81,8 @@ pub(crate) struct ClusterWorld<'a> {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// The pairs of nodes between which messages are held up.
     held: BTreeSet<(NodeId, NodeId)>,
+    /// How often a node was fenced because it did not reach the store.
+    store_fences: u64,
 }
 
 impl<'a> ClusterWorld<'a> {
@@ -150,6 +155,7 @@ impl<'a> ClusterWorld<'a> {
             plan,
             cut: BTreeSet::new(),
             held: BTreeSet::new(),
+            store_fences: 0,
         }
     }
 
@@ -202,13 +208,18 @@ impl<'a> ClusterWorld<'a> {
                 true => member.failures += 1,
                 false => member.failures -= 1,
             }
+            match act {
+                Act::CutStore(_) => member.store_cuts += 1,
+                Act::MendStore(_) => member.store_cuts -= 1,
+                _ => {}
+            }
             member.failed_at = Some(now);
         }
     }
 
-    /// Checks that a node that was fenced, or a controller, has failed a short time ago: no fault of the store is a
-    /// reason to fence a node.
-    fn check_fences(&self) -> Result<(), String> {
+    /// Checks that a node that was fenced, or a controller, has failed a short time ago: no fault of the store itself is a
+    /// reason to fence a node, only that a node does not reach it (E8). Counts the nodes that were fenced for that.
+    fn check_fences(&mut self) -> Result<(), String> {
         let now = self.sim.elapsed();
         let is_sound = |id, healed_after| {
             let member: &Member = &self.members[&id];
@@ -222,11 +233,17 @@ impl<'a> ClusterWorld<'a> {
         let mut controllers = self.shape.controllers.iter();
         let are_controllers_sound = controllers.all(|id| is_sound(*id, controllers_after));
         for (id, member) in &self.members {
-            if member.host.was_fenced() && are_controllers_sound && is_sound(*id, HEALED_AFTER) {
+            if !member.host.was_fenced() || !are_controllers_sound {
+                continue;
+            }
+            if is_sound(*id, HEALED_AFTER) {
                 return Err(format!(
-                    "node {id} was fenced, and nothing kept it silent (W3)"
+                    "node {id} was fenced, and it reached controllers and store (W3, E8)"
                 ));
             }
+            // nothing else kept it silent
+            let is_store = member.store_cuts > 0 && member.store_cuts == member.failures;
+            self.store_fences += u64::from(is_store);
         }
         Ok(())
     }
@@ -433,6 +450,7 @@ impl<'a> ClusterWorld<'a> {
             lies: 0,
             store_faults: self.store.faults(),
             voter_changes: self.clients.checker.lock().quorum.changes,
+            store_fences: self.store_fences,
         }
     }
 }

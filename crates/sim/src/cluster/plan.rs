@@ -213,7 +213,8 @@ impl Weak<'_> {
                 let way = self.way(rng);
                 Failure::now(Act::Cut(way), Act::Mend(way), a_while * 2)
             }
-            9 => Failure::cut_store(any, a_while * 2),
+            // longer than a broker keeps its partitions without the store, as often as not
+            9 => Failure::cut_store(any, a_while * 6),
             10 => Failure::slow_disk(any, a_while * 2),
             11..=12 => Failure::pause(broker, a_while * 2),
             13 => Failure::pause(broker, about_a_session(rng)),

@@ -17,6 +17,7 @@ use self::objects::ObjectRecord;
 use self::streams::{ClaimsRecord, RollsRecord, StreamRecord};
 use self::topics::TopicRecord;
 use super::{MetadataImage, StreamImage};
+use crate::MetadataVersion;
 use crate::command::uuid;
 
 /// The reason why bytes are no image of the metadata. It is fatal.
@@ -60,6 +61,8 @@ struct Snapshot {
     /// Rolls; they follow the part of their stream.
     #[prost(message, repeated, tag = "11")]
     rolls: Vec<RollsRecord>,
+    #[prost(int32, tag = "12")]
+    metadata_version: i32,
 }
 
 impl MetadataImage {
@@ -77,6 +80,7 @@ impl MetadataImage {
                 .collect(),
             next_stream: self.next_stream,
             next_producer: self.next_producer,
+            metadata_version: self.metadata_version.record(),
             ..Snapshot::default()
         };
         let topics = self.topics.values().map(|topic| Snapshot {
@@ -145,6 +149,7 @@ impl Restored {
             self.image.cluster = uuid(&part.cluster);
             self.image.next_stream = part.next_stream;
             self.image.next_producer = part.next_producer;
+            self.image.metadata_version = MetadataVersion::read(part.metadata_version);
         }
         let image = &mut self.image;
         for node in part.nodes {

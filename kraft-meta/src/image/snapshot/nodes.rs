@@ -3,6 +3,7 @@
 use highwater_types::{NodeEpoch, StreamId};
 use prost::{Enumeration, Message};
 
+use crate::MetadataVersion;
 use crate::command::{Duty, Endpoint, Position, WalKind};
 use crate::image::{EpochImage, EpochState, NodeImage};
 
@@ -26,6 +27,8 @@ pub(super) struct NodeRecord {
     duty: i32,
     #[prost(bool, tag = "9")]
     is_unregistered: bool,
+    #[prost(int32, tag = "10")]
+    metadata_version: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -73,6 +76,7 @@ pub(super) fn record(id: i32, node: &NodeImage) -> NodeRecord {
         rack: node.rack.clone(),
         duty: node.duty.into(),
         is_unregistered: node.is_unregistered,
+        metadata_version: node.metadata_version.record(),
     }
 }
 
@@ -100,6 +104,7 @@ pub(super) fn image(node: NodeRecord) -> NodeImage {
         duty: node.duty(),
         rack: node.rack,
         is_unregistered: node.is_unregistered,
+        metadata_version: MetadataVersion::read(node.metadata_version),
         epoch: NodeEpoch(node.epoch),
         incarnation: node.incarnation,
         directory: node.directory,

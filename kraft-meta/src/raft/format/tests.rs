@@ -40,6 +40,7 @@ fn register(node: i32, incarnation: u8, wal: WalKind, after: u64) -> Action {
         wal: wal.into(),
         after,
         rack: if node > 2 { "zone-b" } else { "" }.to_owned(),
+        metadata_version: 0,
     })
 }
 

@@ -135,7 +135,7 @@ impl RaftMetadata {
         let others = self.voter.voters().into_iter();
         let others = others.filter(|other| *other != self.voter.id);
         let asked = others.map(|other| async move {
-            let answered = self.network.introduced(other, ANSWER_DEADLINE).await;
+            let answered = self.voter.network.introduced(other, ANSWER_DEADLINE).await;
             let node = replica::node_id(other);
             answered
                 .err()

@@ -20,7 +20,7 @@ use crate::raft::observer::voters::Voters;
 use crate::raft::observer::{Observer, PROPOSAL_DEADLINE};
 use crate::raft::replica;
 use crate::raft::voter::{Undecided, Voter};
-use crate::sessions::Told;
+use crate::sessions::{Taken, Told};
 use crate::transport::{Calls, Transport};
 
 /// The way to all voters: to the own one in this process, and to the others by its transport.
@@ -96,13 +96,13 @@ impl RaftMetadata {
         }
     }
 
-    /// Sends a heartbeat to the active controller, and returns whether the epoch is open.
+    /// Sends a heartbeat to the active controller; `None` if the epoch is not open.
     pub(super) async fn heartbeat_anywhere(
         &self,
         node: NodeId,
         epoch: NodeEpoch,
         told: Told,
-    ) -> Result<bool, String> {
+    ) -> Result<Option<Taken>, String> {
         let leader = match self.voter.heartbeat(node, epoch, told.clone()) {
             Err(Undecided::NotLeader(leader)) if !self.voter.is_alone() => leader,
             answered => return answered.map_err(|undecided| undecided.to_string()),

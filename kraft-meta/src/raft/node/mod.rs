@@ -36,7 +36,7 @@ use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::quorum_state::{QuorumState, VotersChange, VotersError, committed_end};
-use crate::sessions::{Heard, Sessions, Told};
+use crate::sessions::{Heard, Sessions, Taken, Told};
 
 /// The configuration of a voter.
 #[derive(Debug, Clone)]
@@ -65,7 +65,6 @@ pub struct Config {
 /// The metadata of the cluster, as one voter holds it.
 pub struct RaftMetadata {
     voter: Voter,
-    network: Network,
     /// The way of this process to the active controller.
     controllers: Arc<Voters>,
     /// The task that follows the membership.
@@ -204,21 +203,20 @@ impl RaftMetadata {
             asked_first: Arc::default(),
             unable_since: Arc::default(),
             admits: Arc::default(),
+            network,
         };
         let configured = quorum.configured();
         let way = anywhere::way(&voter, &quorum.transport, configured.clone(), config.seed);
         let metadata = Self {
             controllers: Arc::new(way),
             voter,
-            network,
             tasks: Tasks::default(),
         };
         let controllers = (Arc::clone(&metadata.controllers), configured);
         let transport = Arc::clone(&quorum.transport);
         let follow = members::follow(metadata.voter.clone(), transport, controllers);
         metadata.tasks.spawn(TaskKind::MetadataObserver, follow);
-        let (network, controllers) = (metadata.network.clone(), Arc::clone(&metadata.controllers));
-        let rejoin = members::rejoin(metadata.voter.clone(), network, controllers);
+        let rejoin = members::rejoin(metadata.voter.clone(), Arc::clone(&metadata.controllers));
         metadata.tasks.spawn(TaskKind::MetadataObserver, rejoin);
         quorum.transport.serve(metadata.voter.clone());
         Ok(metadata)
@@ -322,12 +320,11 @@ impl MetadataStore for RaftMetadata {
         node: NodeId,
         epoch: NodeEpoch,
         told: Told,
-    ) -> Result<(), HeartbeatError> {
-        match self.heartbeat_anywhere(node, epoch, told).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(HeartbeatError::Fenced),
-            Err(why) => Err(HeartbeatError::Unavailable(why)),
-        }
+    ) -> Result<Taken, HeartbeatError> {
+        let taken = self.heartbeat_anywhere(node, epoch, told).await;
+        taken
+            .map_err(HeartbeatError::Unavailable)?
+            .ok_or(HeartbeatError::Fenced)
     }
 
     async fn quorum(&self) -> Result<QuorumState, String> {
@@ -355,6 +352,10 @@ impl MetadataStore for RaftMetadata {
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
         self.voter.silent()
+    }
+
+    fn cut_from_store(&self) -> Vec<(NodeId, NodeEpoch)> {
+        self.voter.cut_from_store()
     }
 
     async fn ended(&self) -> String {

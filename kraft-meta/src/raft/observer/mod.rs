@@ -7,6 +7,7 @@
 mod change;
 pub(super) mod described;
 pub(super) mod message;
+mod outcome;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ use crate::command::{Command, Outcome};
 use crate::error::{HeartbeatError, OpenError, ProposeError};
 use crate::image::MetadataImage;
 use crate::quorum_state::{QuorumState, VotersChange, VotersError, committed_end};
-use crate::sessions::{Heard, Told};
+use crate::sessions::{Heard, Taken, Told};
 use crate::transport::{COMMAND_BYTES_MAX, Calls};
 
 /// The bytes of entries in one reply, unless a single entry has more.
@@ -373,16 +374,15 @@ impl MetadataStore for ObserverMetadata {
         node: NodeId,
         epoch: NodeEpoch,
         told: Told,
-    ) -> Result<(), HeartbeatError> {
+    ) -> Result<Taken, HeartbeatError> {
         let voters = &self.followed.voters;
         let cluster = voters.cluster_bytes(&self.followed.image.borrow());
         let mut heartbeat = Heartbeat::new(node, epoch, cluster, &told);
         heartbeat.log_end = Some(self.followed.next());
-        let is_open = voters.heartbeat(heartbeat).await;
-        match is_open.map_err(HeartbeatError::Unavailable)? {
-            true => Ok(()),
-            false => Err(HeartbeatError::Fenced),
-        }
+        let taken = voters.heartbeat(heartbeat).await;
+        taken
+            .map_err(HeartbeatError::Unavailable)?
+            .ok_or(HeartbeatError::Fenced)
     }
 
     async fn quorum(&self) -> Result<QuorumState, String> {
@@ -414,6 +414,10 @@ impl MetadataStore for ObserverMetadata {
     }
 
     fn silent(&self) -> Vec<(NodeId, NodeEpoch)> {
+        Vec::new()
+    }
+
+    fn cut_from_store(&self) -> Vec<(NodeId, NodeEpoch)> {
         Vec::new()
     }
 

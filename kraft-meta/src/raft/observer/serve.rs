@@ -121,15 +121,18 @@ impl Voter {
         }
         let (node, epoch) = (NodeId(heartbeat.node), NodeEpoch(heartbeat.epoch));
         match self.heartbeat(node, epoch, heartbeat.told()) {
-            Ok(true) => {
+            Ok(Some(taken)) => {
                 if let Some(end) = heartbeat.log_end {
                     let observers = self.observers.lock();
                     let mut observers = observers.unwrap_or_else(PoisonError::into_inner);
                     observers.insert(node, (end, Instant::now()));
                 }
-                Reply::Done(Nothing {})
+                match taken.must_look {
+                    true => Reply::Look(Nothing {}),
+                    false => Reply::Done(Nothing {}),
+                }
             }
-            Ok(false) => Reply::Fenced(Nothing {}),
+            Ok(None) => Reply::Fenced(Nothing {}),
             Err(Undecided::NotLeader(leader)) => Reply::NotLeader(NotLeader::new(leader)),
             Err(undecided) => Reply::Unavailable(Unavailable {
                 reason: undecided.to_string(),

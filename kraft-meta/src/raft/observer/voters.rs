@@ -23,6 +23,7 @@ use crate::raft::log_store::LogStore;
 use crate::raft::message::{Answer, Call, Reply, Request, decode, encode};
 use crate::raft::record::DirectoryRecord;
 use crate::raft::snapshot_store::Source;
+use crate::sessions::Taken;
 
 /// The first and the longest wait between two attempts.
 const REST: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -456,16 +457,16 @@ impl Voters {
         Err(io::Error::other(format!("{why}, and its answer is lost")))
     }
 
-    /// Sends a heartbeat to the active controller, and returns whether the epoch is open; the error says why there is no
-    /// answer. A voter that does not lead passes it on by its answer; after an error it is not repeated here: the next
-    /// one may go to another voter. Cancellation safe.
-    pub(in crate::raft) async fn heartbeat(&self, heartbeat: Heartbeat) -> Result<bool, String> {
-        let call = Call::Heartbeat(heartbeat);
-        match self.ask_active(&call, HEARTBEAT_DEADLINE).await? {
-            Reply::Done(_) => Ok(true),
-            Reply::Fenced(_) => Ok(false),
-            _ => Err(UNEXPECTED.to_owned()),
-        }
+    /// Sends a heartbeat to the active controller; `None` if the epoch is not open. A voter that does not lead passes it on
+    /// by its answer; after an error it is not repeated here: the next one may go to another voter. Cancellation safe.
+    pub(in crate::raft) async fn heartbeat(&self, it: Heartbeat) -> Result<Option<Taken>, String> {
+        let call = Call::Heartbeat(it);
+        Ok(match self.ask_active(&call, HEARTBEAT_DEADLINE).await? {
+            Reply::Done(_) => Some(Taken { must_look: false }),
+            Reply::Look(_) => Some(Taken { must_look: true }),
+            Reply::Fenced(_) => None,
+            _ => return Err(UNEXPECTED.to_owned()),
+        })
     }
 
     /// Asks the active controller for the state of the quorum.
@@ -561,10 +562,8 @@ impl<'a> RemoteSnapshot<'a> {
 }
 
 async fn piece(voters: &Voters, read: ReadSnapshot) -> Result<Piece, Failure> {
-    match voters
-        .ask(Call::ReadSnapshot(read), ANSWER_DEADLINE)
-        .await?
-    {
+    let call = Call::ReadSnapshot(read);
+    match voters.ask(call, ANSWER_DEADLINE).await? {
         Reply::Piece(piece) => Ok(piece),
         Reply::SnapshotNeeded(_) => Err(Failure::Unreachable(
             "the snapshot was replaced by a newer one".to_owned(),

@@ -67,7 +67,7 @@ pub(super) struct SnapshotFile {
 
 /// What the thread is to do.
 enum Job {
-    Save(Save),
+    Save(Box<Save>),
     Receive(Part, oneshot::Sender<io::Result<Option<Snapshot>>>),
 }
 
@@ -175,7 +175,8 @@ impl SnapshotStore {
         };
         let (done, written) = oneshot::channel();
         // if the thread has ended, nothing is sent and no result comes
-        drop(self.jobs.send(Job::Save(Save { meta, image, done })).await);
+        let save = Box::new(Save { meta, image, done });
+        drop(self.jobs.send(Job::Save(save)).await);
         let written = written.await;
         written
             .unwrap_or_else(|_gone| Err(io::Error::other("its thread has ended")))

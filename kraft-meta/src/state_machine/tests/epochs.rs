@@ -222,6 +222,7 @@ fn a_registration_names_the_one_before() {
             wal: WalKind::Disk.into(),
             after,
             rack: String::new(),
+            metadata_version: 0,
         }))
     };
     let second = log.register(2);
@@ -244,6 +245,7 @@ fn a_start_with_another_directory_than_that_of_an_unclosed_disk_wal_is_refused()
             wal: wal.into(),
             after: log.image.nodes[&0].epoch.0,
             rack: String::new(),
+            metadata_version: 0,
         });
         log.apply(register.into())
     };

@@ -22,6 +22,7 @@ mod epochs;
 mod moves;
 mod rolls;
 mod sealed;
+mod versions;
 
 use self::changes::{nothing_goes_back, without_refused_index};
 use self::moves::{hand_over, move_all};
@@ -268,6 +269,7 @@ fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
                 .node(NodeId(node.into()))
                 .map_or(0, |node| node.epoch.0),
             rack: format!("rack-{node}"),
+            metadata_version: 0,
         }),
         Ask::Fence { node } => Action::FenceEpoch(FenceEpoch {
             node: node.into(),

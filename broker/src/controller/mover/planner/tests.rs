@@ -51,6 +51,7 @@ impl World {
         let told = |node: NodeId| Told {
             standing: *self.standings.get(&node.0).unwrap_or(&Standing::Serving),
             load: (!self.silent.contains(&node.0)).then(|| Arc::new(self.load(&image, node))),
+            store: None,
         };
         let told = image.live().map(|(node, epoch)| (epoch, told(node)));
         let heard = Heard::told_at(self.now - self.age, told);

@@ -18,7 +18,14 @@ const ELSEWHERE: &str = "matrix";
 /// The kinds of which Kubernetes judges the pods.
 const OF_PODS: [&str; 3] = ["StatefulSet", "Job", "Pod"];
 /// The components of the chart that have pods, with those of its jobs and of its test.
-const COMPONENTS: [&str; 5] = ["broker", "check", "controller", "topics", "unregister"];
+const COMPONENTS: [&str; 6] = [
+    "broker",
+    "check",
+    "controller",
+    "finalize",
+    "topics",
+    "unregister",
+];
 /// By which an entry of the audit log tells the profile under which a pod was admitted.
 const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
 const PROFILE: &str = "restricted:";

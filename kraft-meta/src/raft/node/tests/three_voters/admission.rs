@@ -216,7 +216,7 @@ impl Calls for Exchanged {
 async fn an_answer_from_another_directory_than_before_does_not_count() {
     let dir = tempfile::tempdir().expect("a directory");
     let metadata = open(dir.path()).await;
-    let mut network = metadata.network.clone();
+    let mut network = metadata.voter.network.clone();
     network.transport = Arc::new(Exchanged::default());
     let mut peer = network.peer(2);
     let heartbeat = || AppendEntriesRequest {

@@ -4,10 +4,11 @@ mod admission;
 mod changes;
 mod snapshots;
 mod unable;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::*;
 use crate::Standing;
 use crate::command::Endpoint;
 use crate::raft::fixture::AsTasks;
-use crate::raft::message::{Call, Request, decode, encode};
+use crate::raft::message::{Answer, Call, Reply, Request, decode, encode};
 use crate::raft::types::{LeaderId, LogId, Types, Vote};
 use crate::raft::voter::Undecided;
 use crate::transport::{
@@ -40,6 +41,8 @@ struct Reachable {
     parts: AtomicU64,
     /// How long entries are under way, in milliseconds; heartbeats arrive at once.
     append_ms: AtomicU64,
+    /// The newest version of the metadata that controllers tell others; 0 for what they know.
+    tells: AtomicI32,
 }
 
 impl Reachable {
@@ -81,7 +84,8 @@ impl Calls for InProcess {
         let voter = self.reachable.voter(NodeId(to.0.abs()));
         let voter = voter.ok_or_else(unreachable)?;
         let request = self.reachable.passed(request).await;
-        voter.answer(&request).await
+        let answer = voter.answer(&request).await?;
+        Ok(self.reachable.told(answer))
     }
 }
 
@@ -103,6 +107,19 @@ impl Reachable {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
             install.bytes = bytes.into();
+        }
+        encode(&decoded).expect("fits")
+    }
+
+    /// What arrives of an answer.
+    fn told(&self, answer: Bytes) -> Bytes {
+        let tells = self.tells.load(Ordering::SeqCst);
+        if tells == 0 {
+            return answer;
+        }
+        let mut decoded = decode::<Answer>(&answer).expect("is sound");
+        if let Some(Reply::Introduced(introduced)) = &mut decoded.reply {
+            introduced.metadata_version = tells;
         }
         encode(&decoded).expect("fits")
     }
