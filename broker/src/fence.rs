@@ -72,6 +72,7 @@ async fn look_at_log(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infallibl
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = FuturesUnordered::new();
+    heartbeats.looks_at_store();
     loop {
         // both arms are cancellation safe
         tokio::select! {
@@ -95,7 +96,7 @@ fn reason(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> String {
             "another start of node {node} has registered as epoch {}",
             own.epoch
         ),
-        _ => "the controllers did not hear from this node in time".to_owned(),
+        _ => "the controllers did not hear from this node in time, or not that it reaches the object store".to_owned(),
     }
 }
 

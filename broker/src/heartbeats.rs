@@ -1,7 +1,7 @@
 //! Tells the active controller that this broker lives, from its registration until its last upload (E6), and when it
 //! begins and ends to serve (E4). A broker on the object WAL tells how it reaches the store too (E8).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use highwater_kraft_meta::{HeartbeatError, Load, MetadataStore, Standing, StoreSight, Told};
@@ -18,8 +18,24 @@ pub(crate) struct Heartbeats {
     standing: watch::Sender<Standing>,
     load: watch::Sender<Option<Arc<Load>>>,
     session: Duration,
-    /// The requests to the store, which a broker on the object WAL tells of.
-    store: Option<Arc<RequestCounts>>,
+    store: Option<Store>,
+}
+
+/// The requests to the store, which a broker on the object WAL tells of from the time on at which it looks itself. What
+/// went before says nothing about now: a start may have no request for long after one that failed.
+#[derive(Debug, Clone)]
+struct Store {
+    requests: Arc<RequestCounts>,
+    looks_since: Arc<OnceLock<Instant>>,
+}
+
+impl Store {
+    fn sight(&self) -> Option<StoreSight> {
+        let looks = self.looks_since.get()?.elapsed();
+        let reached = self.requests.reached();
+        let silent = reached.silent.map(|silent| silent.min(looks));
+        Some(StoreSight::new(silent, reached.answered))
+    }
 }
 
 /// What the controllers have answered.
@@ -55,6 +71,10 @@ impl Heartbeats {
         });
         let (standing, standings) = watch::channel(Standing::Starting);
         let (load, loads) = watch::channel(None);
+        let store = store.map(|requests| Store {
+            requests,
+            looks_since: Arc::default(),
+        });
         let says = Says {
             standing: standings,
             load: loads,
@@ -112,11 +132,19 @@ impl Heartbeats {
         self.age() >= self.session
     }
 
+    /// Says that this broker asks the store something from now on whenever [`Heartbeats::must_look_at_store`] says so.
+    pub(crate) fn looks_at_store(&self) {
+        if let Some(store) = &self.store {
+            store.looks_since.get_or_init(Instant::now);
+        }
+    }
+
     /// Whether this broker is to ask the store something: for the controllers, or because its own requests have had no
     /// answer (E8).
     #[must_use]
     pub(crate) fn must_look_at_store(&self) -> bool {
-        let silent = self.store.as_ref().and_then(|store| store.reached().silent);
+        let store = self.store.as_ref();
+        let silent = store.and_then(|store| store.requests.reached().silent);
         self.answers.borrow().must_look || silent.is_some_and(|silent| silent >= SILENT)
     }
 
@@ -147,20 +175,19 @@ impl Heartbeats {
 struct Says {
     standing: watch::Receiver<Standing>,
     load: watch::Receiver<Option<Arc<Load>>>,
-    store: Option<Arc<RequestCounts>>,
+    store: Option<Store>,
 }
 
 impl Says {
     /// What is said now. A load is said once; one that is lost is followed by the next one.
     fn now(&mut self) -> Told {
         let is_new = self.load.has_changed().unwrap_or(false);
-        let reached = self.store.as_ref().map(|store| store.reached());
         Told {
             standing: *self.standing.borrow_and_update(),
             load: is_new
                 .then(|| self.load.borrow_and_update().clone())
                 .flatten(),
-            store: reached.map(|reached| StoreSight::new(reached.silent, reached.answered)),
+            store: self.store.as_ref().and_then(Store::sight),
         }
     }
 }

@@ -144,6 +144,8 @@ struct Inner {
     store: Arc<dyn ObjectStorage>,
     rng: SeededRng,
     is_cut: AtomicBool,
+    /// When the first request was made since the way was cut last.
+    refused: Mutex<Option<Duration>>,
     /// The puts that the process waits for.
     waited: Mutex<BTreeMap<u64, Sent>>,
 }
@@ -161,12 +163,21 @@ impl Wire {
             store: Arc::clone(store),
             rng,
             is_cut: AtomicBool::new(false),
+            refused: Mutex::default(),
             waited: Mutex::default(),
         }))
     }
 
     pub(crate) fn set_cut(&self, is_cut: bool) {
         self.0.is_cut.store(is_cut, Ordering::Relaxed);
+        if is_cut {
+            *lock(&self.0.refused) = None;
+        }
+    }
+
+    /// When the first request was made since the way was cut last, if any.
+    pub(crate) fn refused(&self) -> Option<Duration> {
+        *lock(&self.0.refused)
     }
 
     /// Lets the puts that were sent whole land although the process stands still.
@@ -184,10 +195,13 @@ impl Wire {
     fn store(&self, key: Option<&ObjectKey>) -> Result<&Arc<dyn ObjectStorage>, StorageError> {
         match self.0.is_cut.load(Ordering::Relaxed) {
             false => Ok(&self.0.store),
-            true => Err(StorageError::Failed {
-                key: key.map(ToString::to_string).unwrap_or_default(),
-                source: "no connection".into(),
-            }),
+            true => {
+                lock(&self.0.refused).get_or_insert(self.0.shore.trace.now());
+                Err(StorageError::Failed {
+                    key: key.map(ToString::to_string).unwrap_or_default(),
+                    source: "no connection".into(),
+                })
+            }
         }
     }
 

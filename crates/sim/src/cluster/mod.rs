@@ -50,8 +50,6 @@ struct Member {
     /// How many failures of the node last, and when one began or ended last, if ever.
     failures: u32,
     failed_at: Option<Duration>,
-    /// How many of the failures keep the node from the store.
-    store_cuts: u32,
 }
 
 impl Member {
@@ -63,7 +61,6 @@ impl Member {
             starts_at: None,
             failures: 0,
             failed_at: None,
-            store_cuts: 0,
         }
     }
 }
@@ -81,7 +78,8 @@ pub(crate) struct ClusterWorld<'a> {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// The pairs of nodes between which messages are held up.
     held: BTreeSet<(NodeId, NodeId)>,
-    /// How often a node was fenced because it did not reach the store.
+    /// The broker that does not reach the store, if nothing else fails, and how often it was fenced.
+    without_store: Option<NodeId>,
     store_fences: u64,
 }
 
@@ -97,8 +95,10 @@ impl<'a> ClusterWorld<'a> {
         // the disk of a broker has more than its metadata
         let loses_a_voter =
             !shape.is_combined() && shape.controllers.len() > 1 && rng.below(2) == 0;
+        let without_store = without_store(&rng, &shape, &wals);
         let weak = Weak {
             loses_a_voter,
+            without_store,
             shape: &shape,
             // the disk has the log of a voter, or of a broker
             may_lose_disks: !shape.is_combined() && wals.values().all(|it| *it == WalOfRun::Object),
@@ -155,6 +155,7 @@ impl<'a> ClusterWorld<'a> {
             plan,
             cut: BTreeSet::new(),
             held: BTreeSet::new(),
+            without_store,
             store_fences: 0,
         }
     }
@@ -165,6 +166,17 @@ impl<'a> ClusterWorld<'a> {
             self.steps_until(at)?;
             self.note(act);
             self.act(act)?;
+        }
+        if let Some(id) = self.without_store.filter(|_| self.store_fences == 0) {
+            let member = &self.members[&id];
+            // a start waits for the store, and leads nothing
+            let serves = member.host.starts.get() > 0;
+            let asked = member.wire.refused().filter(|_| serves);
+            if asked.is_some_and(|at| at + plan::FENCED_AFTER < self.sim.elapsed()) {
+                return Err(format!(
+                    "node {id} alone did not reach the store, and kept its partitions (E8)"
+                ));
+            }
         }
         self.heal()?;
         self.calm.send_replace(true);
@@ -208,17 +220,12 @@ impl<'a> ClusterWorld<'a> {
                 true => member.failures += 1,
                 false => member.failures -= 1,
             }
-            match act {
-                Act::CutStore(_) => member.store_cuts += 1,
-                Act::MendStore(_) => member.store_cuts -= 1,
-                _ => {}
-            }
             member.failed_at = Some(now);
         }
     }
 
     /// Checks that a node that was fenced, or a controller, has failed a short time ago: no fault of the store itself is a
-    /// reason to fence a node, only that a node does not reach it (E8). Counts the nodes that were fenced for that.
+    /// reason to fence a node, only that a node alone does not reach it (E8). Counts the fences for that.
     fn check_fences(&mut self) -> Result<(), String> {
         let now = self.sim.elapsed();
         let is_sound = |id, healed_after| {
@@ -233,17 +240,16 @@ impl<'a> ClusterWorld<'a> {
         let mut controllers = self.shape.controllers.iter();
         let are_controllers_sound = controllers.all(|id| is_sound(*id, controllers_after));
         for (id, member) in &self.members {
-            if !member.host.was_fenced() || !are_controllers_sound {
+            if !member.host.was_fenced() {
                 continue;
             }
-            if is_sound(*id, HEALED_AFTER) {
+            if are_controllers_sound && is_sound(*id, HEALED_AFTER) {
                 return Err(format!(
                     "node {id} was fenced, and it reached controllers and store (W3, E8)"
                 ));
             }
-            // nothing else kept it silent
-            let is_store = member.store_cuts > 0 && member.store_cuts == member.failures;
-            self.store_fences += u64::from(is_store);
+            let is_without_store = self.without_store == Some(*id) && member.failures > 0;
+            self.store_fences += u64::from(is_without_store);
         }
         Ok(())
     }
@@ -477,6 +483,21 @@ fn wals(rng: &SeededRng, shape: &Shape) -> BTreeMap<NodeId, WalOfRun> {
     };
     let nodes = shape.nodes().into_iter();
     nodes.map(|id| (id, of(&id))).collect()
+}
+
+/// In some clusters, a broker that alone does not reach the store for long. Only brokers on the object WAL tell whether it
+/// is there, so that there must be another one.
+fn without_store(
+    rng: &SeededRng,
+    shape: &Shape,
+    wals: &BTreeMap<NodeId, WalOfRun>,
+) -> Option<NodeId> {
+    let brokers = shape.brokers.iter().copied();
+    let mut on_objects = brokers.filter(|id| wals[id] == WalOfRun::Object);
+    match (rng.below(10), on_objects.next(), on_objects.next()) {
+        (0, Some(one), Some(_other)) => Some(one),
+        _ => None,
+    }
 }
 
 /// A node with the settings that all nodes of a cluster have.

@@ -112,6 +112,13 @@ const BETWEEN_MS: u64 = 3000;
 /// When a cluster of one controller runs. Nothing fails before.
 const BEGIN_MS: u64 = 1500;
 const FAILURES: u64 = 6;
+/// When all brokers of a cluster serve in which nothing has failed.
+const SETTLED: Duration = Duration::from_secs(5);
+/// The time within which a broker that alone does not reach the store is fenced, from its first request on: it has had no
+/// answer for 6 s by then, and the others have had some for 3 s, which they may have asked for only once it had had none
+/// for 3 s (E8).
+pub(super) const FENCED_AFTER: Duration = Duration::from_secs(9);
+const STORE_CUT: Duration = Duration::from_secs(14);
 
 /// What can fail in a cluster.
 pub(super) struct Weak<'a> {
@@ -120,6 +127,8 @@ pub(super) struct Weak<'a> {
     pub(super) may_lose_disks: bool,
     /// Whether one of the voters loses its disk.
     pub(super) loses_a_voter: bool,
+    /// The broker that does not reach the store for so long that it is fenced (E8), if nothing else fails.
+    pub(super) without_store: Option<NodeId>,
 }
 
 /// A failure.
@@ -188,6 +197,11 @@ impl Weak<'_> {
             lost.after(at + ms(rng, 2 * BETWEEN_MS))
                 .put(&mut plan, Duration::ZERO);
         }
+        if let Some(broker) = self.without_store {
+            let cut = Failure::cut_store(broker, STORE_CUT);
+            cut.put(&mut plan, SETTLED + a_while(rng));
+            return plan;
+        }
         for _ in 0..2 + rng.below(FAILURES) {
             at += Duration::from_millis(1 + rng.below(BETWEEN_MS));
             for failure in self.failures(rng) {
@@ -213,8 +227,7 @@ impl Weak<'_> {
                 let way = self.way(rng);
                 Failure::now(Act::Cut(way), Act::Mend(way), a_while * 2)
             }
-            // longer than a broker keeps its partitions without the store, as often as not
-            9 => Failure::cut_store(any, a_while * 6),
+            9 => Failure::cut_store(any, a_while * 2),
             10 => Failure::slow_disk(any, a_while * 2),
             11..=12 => Failure::pause(broker, a_while * 2),
             13 => Failure::pause(broker, about_a_session(rng)),
