@@ -13,8 +13,13 @@ pub(crate) struct PartitionHistory {
     at: BTreeMap<i64, Identity>,
     of: BTreeMap<Identity, i64>,
     epochs: EpochEnds,
-    /// The end of what was acknowledged.
+    /// The newest leader epoch that a client was told, and whether nothing fails any more, so that all brokers know the
+    /// last one.
+    told: i32,
+    is_over: bool,
+    /// The end of what was acknowledged, and of what was acknowledged in an epoch that the client didn't know.
     acknowledged: ByEpoch,
+    acknowledged_somewhen: i64,
     high_watermark: ByEpoch,
     log_start: ByEpoch,
     trim_asked: i64,
@@ -37,12 +42,32 @@ impl PartitionHistory {
     }
 
     pub(crate) fn known(&self, epoch: i32) -> Known {
+        let acknowledged = self.acknowledged.until(epoch);
         Known {
             epoch,
-            acknowledged: self.acknowledged.until(epoch),
+            acknowledged: match self.is_over {
+                true => acknowledged.max(self.acknowledged_somewhen),
+                false => acknowledged,
+            },
             high_watermark: self.high_watermark.until(epoch),
             log_start: self.log_start.until(epoch),
         }
+    }
+
+    /// Notes that a client was told the leader epoch.
+    pub(crate) fn told(&mut self, epoch: i32) {
+        self.told = self.told.max(epoch);
+    }
+
+    /// Whether this is the newest epoch that was told. Otherwise the broker that a client reached in this epoch may have
+    /// lost the partition since and got it back, without an answer that said so.
+    pub(crate) fn is_newest(&self, epoch: i32) -> bool {
+        epoch >= self.told
+    }
+
+    /// Notes that nothing fails any more: every answer is as new as everything.
+    pub(crate) fn is_over(&mut self) {
+        self.is_over = true;
     }
 
     pub(crate) fn sends(&mut self, identity: Identity) {
@@ -91,6 +116,7 @@ impl PartitionHistory {
     }
 
     /// Notes that the leader of an epoch acknowledged a batch: its records stay at these offsets for ever, in this order.
+    /// It was a later epoch if this is not the newest one.
     pub(crate) fn acknowledged(
         &mut self,
         epoch: i32,
@@ -102,8 +128,12 @@ impl PartitionHistory {
             self.place(offset, *identity)?;
             offset += 1;
         }
-        self.acknowledged.note(epoch, offset);
-        self.high_watermark.note(epoch, offset);
+        if self.is_newest(epoch) {
+            self.acknowledged.note(epoch, offset);
+            self.high_watermark.note(epoch, offset);
+        } else {
+            self.acknowledged_somewhen = self.acknowledged_somewhen.max(offset);
+        }
         Ok(())
     }
 
@@ -300,6 +330,21 @@ mod tests {
         history.trimmed(0, 2, 2).expect("is asked for");
         history.bounds(history.known(1), 2, 5).expect("is sound");
         history.is_complete().expect("all are there");
+    }
+
+    // a partition that goes from one broker to another and back, where a producer has waited meanwhile
+    #[test]
+    fn what_was_acknowledged_in_an_unknown_epoch_counts_for_the_end_alone() {
+        let mut history = history();
+        history.told(1);
+        let appended = history.acknowledged(0, 3, &[identity(3)]);
+        appended.expect("is sound");
+        let zombie = history.bounds(history.known(1), 0, 3);
+        zombie.expect("the broker of epoch 1 may not know of it");
+        history.is_over();
+        let lost = history.bounds(history.known(2), 0, 3).err();
+        let anomaly = lost.map(|violation| violation.anomaly);
+        assert_eq!(anomaly, Some(Anomaly::LostWrite));
     }
 
     #[test]

@@ -120,6 +120,8 @@ impl Connection {
         let partition = partition.ok_or(Again::Later)?;
         let (leader, epoch) = (partition.leader_id, partition.leader_epoch);
         tracing::debug!(partition = %at, broker = %self.node, leader, epoch, "a client is told a leader");
+        let checker = &clients.checker;
+        checker.partition(at, |history| history.told(epoch));
         clients.expect("Metadata", partition.error_code)?;
         Ok((NodeId(leader), epoch))
     }

@@ -26,7 +26,7 @@ use highwater_types::NodeId;
 use tokio::sync::watch;
 
 use crate::Trace;
-use crate::checker::{Checker, Known, TopicPartition};
+use crate::checker::{Checker, Known, PartitionHistory, TopicPartition};
 use crate::scenario::Scenario;
 use connection::Connection;
 
@@ -170,6 +170,10 @@ impl Clients {
         let partitions = (0..=self.scenario.slow_partition()).map(main);
         let grown = growing::partitions(&self);
         let partitions: Vec<_> = partitions.chain([aged::AGED]).chain(grown).collect();
+        for partition in &partitions {
+            self.checker
+                .partition(*partition, PartitionHistory::is_over);
+        }
         let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
         for partition in &partitions {
             all.push(Box::pin(consumer::read_all(&self, *partition)));

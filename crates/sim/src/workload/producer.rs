@@ -168,6 +168,12 @@ impl<'a> Producer<'a> {
             while self.answered.len() > REMEMBERED {
                 self.answered.pop_front();
             }
+            let epoch = connection.epoch();
+            let checker = &self.clients.checker;
+            if !checker.partition(self.at, |history| history.is_newest(epoch)) {
+                // a new connection learns the epoch
+                return Err(Again::Later);
+            }
             self.clients.rest(self.pace.think_ms).await;
             if self.pace.repeats && self.clients.rng.below(2) == 0 {
                 self.repeat_an_answered(&mut connection).await?;
