@@ -237,3 +237,33 @@ async fn beat(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use highwater_object_storage::{
+        Hooked, IoClass, MemoryStorage, Metered, ObjectKey, ObjectStorage, Plan,
+    };
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+
+    // E8: a start may take longer than a broker may be without the store
+    #[tokio::test(start_paused = true)]
+    async fn what_the_store_was_before_the_first_look_is_not_told() {
+        let requests = Arc::<RequestCounts>::default();
+        let hangs = Hooked::new(Arc::<MemoryStorage>::default(), |_| Plan::hang());
+        let objects = Metered::new(Arc::new(hangs), Arc::clone(&requests));
+        let key = ObjectKey::new("x");
+        let asked = objects.get(&key, 0..1, IoClass::Start);
+        assert!(timeout(SILENT, asked).await.is_err(), "it hangs");
+        let store = Store {
+            requests,
+            looks_since: Arc::default(),
+        };
+        sleep(60 * SILENT).await;
+        assert_eq!(store.sight(), None);
+        store.looks_since.get_or_init(Instant::now);
+        sleep(2 * SILENT).await;
+        assert_eq!(store.sight(), Some(StoreSight::new(Some(2 * SILENT), None)));
+    }
+}

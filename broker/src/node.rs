@@ -8,13 +8,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_kraft_meta::MetadataStore;
+use highwater_object_storage::{IoClass, ObjectStorage, StorageError, layout};
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::{ObjectStreamStore, StreamError};
-use highwater_types::NodeEpoch;
+use highwater_types::{NodeEpoch, ObjectId, ObjectKind};
 use highwater_wal::WalError;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::addresses::{Addresses, Listening};
 use crate::banner::Banner;
@@ -47,6 +48,8 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stop waits until the write-ahead log holds what was appended: no longer than the others would wait for a
 /// broker that died (A5).
 const WAL_STOP_MAX: Duration = Duration::from_secs(3);
+/// How often a node that was fenced asks a store that gives no answer.
+const STORE_ASKED_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop waits until the requests in progress are answered (A5).
 const ANSWERS_STOP_MAX: Duration = Duration::from_secs(1);
 /// How long a stop waits until the metadata has ended, whose log may be on a disk that hangs (A5).
@@ -61,6 +64,7 @@ pub struct Node {
     broker: Option<Arc<Broker>>,
     /// Those of clients; `None` without the role `broker`.
     connections: Option<Arc<Connections>>,
+    objects: Arc<dyn ObjectStorage>,
     tasks: Tasks,
     addresses: Addresses,
     recovered: u64,
@@ -218,6 +222,7 @@ impl Node {
             recovered,
             broker,
             connections,
+            objects: stores.objects,
             tasks: tasks.clone(),
             addresses,
             commit: machine.commit,
@@ -312,7 +317,8 @@ impl Node {
         if let Some(broker) = &self.broker {
             handing_over::leave(broker).await;
         }
-        let stopped = self.stop_streams(Some(WAL_STOP_MAX)).await;
+        let stopped = self.end_broker(Some(WAL_STOP_MAX)).await;
+        self.tasks.stop().await;
         let ended = timeout(METADATA_STOP_MAX, self.metadata.shutdown()).await;
         let (stopped, wal_is_writing) = match stopped {
             Err(StreamError::Wal(WalError::Late { is_writing })) => {
@@ -336,20 +342,54 @@ impl Node {
     }
 
     /// Stops a node whose epoch was fenced, and which starts again in this process. It waits for as long as anything writes
-    /// to the files of the node, because the next start opens them.
+    /// to the files of the node, because the next start opens them; and until the store answers, because the next start
+    /// gets no further before. Meanwhile a controller keeps its vote, and is the active one if it was (W11).
     ///
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub(crate) async fn stop_epoch(self) -> Result<(), NodeError> {
-        let stopped = self.stop_streams(None).await;
+        let stopped = self.end_broker(None).await;
+        self.until_store_answers().await;
+        self.tasks.stop().await;
         // without this the metadata would go on, even if the node is dropped
         let ended = self.metadata.shutdown().await;
         stopped?;
         Ok(ended?)
     }
 
-    /// Ends the streams and the node epoch, then all tasks.
-    async fn stop_streams(&self, wal_within: Option<Duration>) -> Result<(), StreamError> {
+    /// Waits until the store answers anything, or until this node can't be a controller any more either.
+    async fn until_store_answers(&self) {
+        let key = layout::object(ObjectId {
+            node: self.config.node_id,
+            epoch: NodeEpoch(0),
+            kind: ObjectKind::Wal,
+            number: 0,
+        });
+        let answers = async {
+            loop {
+                match self.objects.get_suffix(&key, 1, IoClass::Start).await {
+                    // no epoch has this number
+                    Ok(_) | Err(StorageError::NotFound { .. }) => return,
+                    Err(error) => {
+                        let error = reasons(&error);
+                        tracing::warn!(
+                            error,
+                            "the object store does not answer: the node starts again once it does"
+                        );
+                    }
+                }
+                sleep(STORE_ASKED_EVERY).await;
+            }
+        };
+        // both arms are cancellation safe
+        tokio::select! {
+            () = answers => {}
+            _why = self.metadata.ended() => {}
+        }
+    }
+
+    /// Ends the work for clients, then the streams and the node epoch. What a controller does goes on.
+    async fn end_broker(&self, wal_within: Option<Duration>) -> Result<(), StreamError> {
         if let Some(broker) = &self.broker {
             broker.heartbeats.leave();
         }
@@ -370,7 +410,6 @@ impl Node {
                 registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
             }
         }
-        self.tasks.stop().await;
         stopped
     }
 }

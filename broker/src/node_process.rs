@@ -27,7 +27,7 @@ pub struct NodeProcess {
 }
 
 enum Stage {
-    Running(Node, Instant),
+    Running(Box<Node>, Instant),
     /// The next start, with the waits that are left for those after it.
     Starting(BoxFuture<'static, Result<(Node, Backoff), NodeError>>),
     /// The node can't go on, and is gone.
@@ -54,7 +54,7 @@ impl NodeProcess {
         Ok(Self {
             rests,
             machine,
-            stage: Stage::Running(node, Instant::now()),
+            stage: Stage::Running(Box::new(node), Instant::now()),
             fences: watch::Sender::new(0),
         })
     }
@@ -86,7 +86,7 @@ impl NodeProcess {
                 Stage::Starting(starting) => match starting.await {
                     Ok((node, rests)) => {
                         self.rests = rests;
-                        self.stage = Stage::Running(node, Instant::now());
+                        self.stage = Stage::Running(Box::new(node), Instant::now());
                     }
                     Err(error) => {
                         let why = reasons(&error);
@@ -112,7 +112,7 @@ impl NodeProcess {
             "the node was fenced and starts again as a new epoch"
         );
         self.fences.send_modify(|fences| *fences += 1);
-        let starting = start_again(node, self.machine.clone(), self.rests.clone());
+        let starting = start_again(*node, self.machine.clone(), self.rests.clone());
         self.stage = Stage::Starting(Box::pin(starting));
     }
 
@@ -188,9 +188,9 @@ mod tests {
     use futures::FutureExt;
     use highwater_client::{Connection, Error, Options, Producer};
     use highwater_io::net::TcpNetwork;
-    use highwater_kraft_meta::command::FenceEpoch;
+    use highwater_kraft_meta::command::{AllocateProducerIds, FenceEpoch};
     use highwater_kraft_meta::{Action, ProposeError, Rejection};
-    use highwater_object_storage::OpenError;
+    use highwater_object_storage::{Failure, Hooked, MemoryStorage, OpenError, Plan};
     use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
     use highwater_runtime::SeededRng;
     use highwater_types::NodeEpoch;
@@ -237,6 +237,58 @@ mod tests {
         );
         assert!(is_fenced, "{fenced:?}");
         broker.epoch
+    }
+
+    // W11: a start would get no further
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_keeps_its_vote_until_the_store_answers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Arc::<MemoryStorage>::default();
+        let store = Arc::new(Hooked::new(store, |_| Plan::pass()));
+        let settings = [
+            ("highwater.object.storage", "memory:"),
+            ("highwater.wal", "object"),
+        ];
+        let machine = Machine {
+            memory_store: Arc::<Hooked>::clone(&store),
+            ..Machine::real()
+        };
+        let process = NodeProcess::start(fixture::config(dir.path(), &settings), machine).await;
+        let mut process = process.expect("starts");
+        let metadata = Arc::clone(&process.node().expect("runs").broker().metadata);
+        let asked = Arc::new(AtomicI32::new(0));
+        let asking = Arc::clone(&asked);
+        store.set_hook(move |request| {
+            // no epoch has the number 0
+            if request.key.as_str().contains("/0/") {
+                asking.fetch_add(1, Ordering::Relaxed);
+            }
+            Plan::fail(Failure::Failed("no connection"))
+        });
+        let former = fence(&process).await;
+        let waits = async {
+            while asked.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            why = process.ended() => panic!("{why}"),
+            () = waits => {}
+        }
+        assert_eq!(metadata.check(), Ok(()));
+        let producer_ids = Action::AllocateProducerIds(AllocateProducerIds::default());
+        let decided = metadata.propose(producer_ids.into()).await;
+        assert!(
+            !matches!(decided, Err(ProposeError::Unavailable(_))),
+            "{decided:?}"
+        );
+        store.set_hook(|_| Plan::pass());
+        while process.node().is_none() {
+            let starts = tokio::time::timeout(Duration::from_millis(100), process.ended());
+            assert!(starts.await.is_err(), "it goes on");
+        }
+        assert!(process.node().expect("runs").broker().epoch > former);
+        process.stop().await.expect("stops");
     }
 
     // W11, E2: on both kinds of log

@@ -39,7 +39,12 @@ pub(crate) fn serve(
     let service = Arc::new(Dispatch::new(Arc::clone(broker)));
     for listening in acceptors {
         let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
-        let serving = net::serve(listening, connections, service, tasks.clone());
+        let serving = net::serve(
+            listening,
+            connections,
+            service,
+            (tasks.clone(), TaskKind::Connection),
+        );
         tasks.spawn(TaskKind::Listener, serving);
     }
     connections

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::command::Rejection;
+use crate::image::MetadataImage;
+
 /// A level of Kafka's feature `metadata.version` (`org.apache.kafka.server.common.MetadataVersion`).
 ///
 /// The metadata of a cluster has one. Commands of a kind that came with a later level are proposed only once the cluster
@@ -47,5 +50,31 @@ impl Default for MetadataVersion {
 impl fmt::Display for MetadataVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl MetadataImage {
+    /// Checks that this program knows the version of the metadata.
+    pub(crate) fn check_version(&self) -> Result<(), String> {
+        let (version, newest) = (self.metadata_version(), MetadataVersion::NEWEST);
+        match version <= newest {
+            true => Ok(()),
+            false => Err(format!(
+                "the metadata of the cluster has metadata.version={version}, and this program only supports versions up to \
+                 {newest}: start a newer one"
+            )),
+        }
+    }
+
+    /// The refusal of a version that a registered broker does not know; fenced ones count too, because they may come back.
+    #[must_use]
+    pub fn older_than(&self, version: MetadataVersion) -> Option<Rejection> {
+        let mut older = self
+            .nodes()
+            .filter(|(_, node)| node.metadata_version < version);
+        older.next().map(|(node, own)| Rejection::OlderNode {
+            node,
+            newest: Some(own.metadata_version),
+        })
     }
 }

@@ -94,10 +94,24 @@ async fn try_update(
     let mut updates = request.feature_updates.iter();
     let raised = updates.find(|update| &*update.feature == METADATA_VERSION);
     let raised = raised.filter(|raised| raised.max_version_level > image.metadata_version().0);
-    let Some(raised) = raised.filter(|_| !request.validate_only) else {
+    let Some(raised) = raised else {
         return Ok(());
     };
     let version = MetadataVersion(raised.max_version_level);
+    let refused = |refusal: Refusal| match refusal.code {
+        ErrorCode::InvalidUpdateVersion => {
+            let why = refusal.message.unwrap_or_default();
+            invalid(METADATA_VERSION, version.0, &why)
+        }
+        _ => refusal,
+    };
+    if let Some(older) = image.older_than(version) {
+        return Err(refused(error::from_rejection(&older)));
+    }
+    // only the active controller knows which versions the controllers know
+    if request.validate_only {
+        return Ok(());
+    }
     let command = Action::SetMetadataVersion(SetMetadataVersion {
         version: version.record(),
     });
@@ -108,13 +122,7 @@ async fn try_update(
         Refusal::new(ErrorCode::RequestTimedOut, why)
     };
     let decided = proposed.map_err(late)?;
-    decided.map_err(|undecided| match error::from_proposal(&undecided) {
-        refusal if refusal.code == ErrorCode::InvalidUpdateVersion => {
-            let why = refusal.message.unwrap_or_default();
-            invalid(METADATA_VERSION, version.0, &why)
-        }
-        refusal => refusal,
-    })?;
+    decided.map_err(|undecided| refused(error::from_proposal(&undecided)))?;
     tracing::info!(%version, "metadata.version is raised");
     Ok(())
 }

@@ -176,12 +176,12 @@ impl Seldom {
     }
 }
 
-/// Accepts connections for ever. At the limit of all connections it accepts no further one until one ends.
+/// Accepts connections for ever, each of which is a task of this kind. At the limit of all connections it accepts no further one until one ends.
 pub(crate) async fn serve<S: Service>(
     listening: Listening,
     connections: Arc<Connections>,
     service: Arc<S>,
-    tasks: Tasks,
+    (tasks, kind): (Tasks, TaskKind),
 ) {
     let Listening {
         name: listener,
@@ -239,7 +239,7 @@ pub(crate) async fn serve<S: Service>(
         };
         // boxed, because a future that awaits another reserves space for it twice
         let run = AssertUnwindSafe(Box::pin(run)).catch_unwind();
-        tasks.spawn(TaskKind::Connection, async move {
+        tasks.spawn(kind, async move {
             let ended = run.await;
             drop((slot, entered));
             match ended {

@@ -191,8 +191,9 @@ impl NetworkTransport {
         let tasks = tasks.on_control();
         for listening in acceptors {
             let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
-            let serving = net::serve(listening, connections, service, tasks.clone());
-            tasks.spawn(TaskKind::Listener, serving);
+            let on = (tasks.clone(), TaskKind::NodeConnection);
+            let serving = net::serve(listening, connections, service, on);
+            tasks.spawn(TaskKind::NodeListener, serving);
         }
     }
 }

@@ -4,12 +4,10 @@
 /// this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TaskKind {
-    /// Accepts connections of one listener.
+    /// Accepts connections of one listener for clients.
     Listener,
     /// Serves one client connection.
     Connection,
-    /// Serves health and metrics over HTTP.
-    AdminHttp,
     /// Does the periodic work on partitions: retention, expiry of producers.
     Housekeeping,
     /// Measures how much work each partition takes, for the balance of leaderships.
@@ -28,16 +26,6 @@ pub enum TaskKind {
     ColdRead,
     /// Plans which blocks are read ahead of a consumer that replays.
     Readahead,
-    /// Deletes condemned objects while this node is the active controller.
-    Reaper,
-    /// Sweeps the prefixes of closed object WALs while this node is the active controller.
-    Sweeper,
-    /// Fences brokers whose session is over while this node is the active controller.
-    Fencer,
-    /// Gives partitions without a leader to live brokers while this node is the active controller.
-    Assigner,
-    /// Asks leaders to hand partitions over, so that load spreads, while this node is the active controller.
-    Mover,
     /// Seals the logs of fenced node epochs, so that live brokers can take their partitions over.
     Takeover,
     /// Follows the metadata of the controllers. It and the kinds after it work until the last upload of a stop is done.
@@ -48,6 +36,22 @@ pub enum TaskKind {
     WalWriter,
     /// Deletes objects of the object WAL that are not needed any more.
     WalTrimmer,
+    /// Deletes condemned objects while this node is the active controller.
+    Reaper,
+    /// Sweeps the prefixes of closed object WALs while this node is the active controller.
+    Sweeper,
+    /// Fences brokers whose session is over while this node is the active controller.
+    Fencer,
+    /// Gives partitions without a leader to live brokers while this node is the active controller.
+    Assigner,
+    /// Asks leaders to hand partitions over, so that load spreads, while this node is the active controller.
+    Mover,
+    /// Accepts connections of one listener for other nodes: their votes and commands count until the last upload is done.
+    NodeListener,
+    /// Serves one connection of another node.
+    NodeConnection,
+    /// Serves health and metrics over HTTP.
+    AdminHttp,
     /// Fetches credentials for the object store before those in use expire.
     Credentials,
     /// Reads keys and certificates of TLS anew when they change.
@@ -69,6 +73,7 @@ impl TaskKind {
     pub fn after_return(self) -> AfterReturn {
         match self {
             Self::Listener
+            | Self::NodeListener
             | Self::AdminHttp
             | Self::Housekeeping
             | Self::Load
@@ -86,6 +91,7 @@ impl TaskKind {
             | Self::Sweeper
             | Self::Certificates => AfterReturn::NodeEnds,
             Self::Connection
+            | Self::NodeConnection
             | Self::Coordinator
             | Self::WalWriter
             | Self::WalTrimmer

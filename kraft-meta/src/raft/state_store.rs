@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use super::log_store::LogStore;
 use super::snapshot_store::{SnapshotFile, SnapshotStore};
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::OpenError;
 use crate::command::Outcome;
 use crate::image::MetadataImage;
-use crate::{MetadataVersion, OpenError};
 
 /// How long a snapshot that found the disk full waits before it is tried again.
 pub(super) const FULL_REST: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl StateStore {
         };
         if let Some((_, newest)) = store.snapshots.newest().await? {
             let (meta, image) = newest.read().await?;
-            known(&image).map_err(|error| OpenError::Raft(error.to_string()))?;
+            image.check_version().map_err(OpenError::Raft)?;
             store.adopt(&meta, image);
         }
         Ok(store)
@@ -101,18 +101,6 @@ impl StateStore {
     }
 }
 
-/// Fails if this program is too old for the metadata.
-fn known(image: &MetadataImage) -> io::Result<()> {
-    let (version, newest) = (image.metadata_version(), MetadataVersion::NEWEST);
-    match version <= newest {
-        true => Ok(()),
-        false => Err(io::Error::other(format!(
-            "the metadata of the cluster has metadata.version={version}, and this program only supports versions up to \
-             {newest}: start a newer one"
-        ))),
-    }
-}
-
 impl RaftSnapshotBuilder<Types> for StateStore {
     type SnapshotData = SnapshotFile;
 
@@ -146,7 +134,7 @@ impl RaftStateMachine<Types> for StateStore {
             let applied = match entry.payload {
                 EntryPayload::Normal(proposal) => {
                     let applied = self.image.apply(at, proposal.0);
-                    known(&self.image)?;
+                    self.image.check_version().map_err(io::Error::other)?;
                     // the image is published before the commands are answered, so that callers find their commands in
                     // it
                     self.published.send_replace(Arc::new(self.image.clone()));
@@ -179,7 +167,7 @@ impl RaftStateMachine<Types> for StateStore {
             Some(image) => MetadataImage::clone(image),
             None => snapshot.read().await.map_err(io::Error::other)?.1,
         };
-        known(&image)?;
+        image.check_version().map_err(io::Error::other)?;
         self.save(meta, &image).await?;
         self.adopt(meta, image);
         Ok(())

@@ -86,8 +86,7 @@ impl MetadataImage {
         Ok(outcome)
     }
 
-    /// Raises the version of the metadata, if every registered node knows the new one; those that are fenced too, because
-    /// they may come back. A repetition changes nothing.
+    /// Raises the version of the metadata, if every registered node knows the new one. A repetition changes nothing.
     pub(super) fn set_metadata_version(
         &mut self,
         set: SetMetadataVersion,
@@ -96,13 +95,8 @@ impl MetadataImage {
         if version < self.metadata_version {
             return Err(Rejection::Changed);
         }
-        let registered = self.nodes.iter().filter(|(_, node)| !node.is_unregistered);
-        let mut older = registered.filter(|(_, node)| node.metadata_version < version);
-        if let Some((id, node)) = older.next() {
-            return Err(Rejection::OlderNode {
-                node: NodeId(*id),
-                newest: Some(node.metadata_version),
-            });
+        if let Some(older) = self.older_than(version) {
+            return Err(older);
         }
         self.metadata_version = version;
         Ok(Outcome::Done)

@@ -121,7 +121,7 @@ async fn a_controller_is_added_and_removed_by_kafkas_requests() -> Result<()> {
     let mut controller = cluster.controllers.client(joins).await?;
     let served = controller.call(&ApiVersionsRequest::default(), 0).await?;
     let served: Vec<i16> = served.api_keys.iter().map(|api| api.api_key).collect();
-    assert_eq!(served, [18, 55, 60, 80, 81]);
+    assert_eq!(served, [18, 55, 57, 60, 80, 81]);
     let (active, ids) = controllers(&mut controller).await?;
     assert!(ids.contains(&joins) && ids.contains(&active), "{ids:?}");
     let unknown = controller.call(&remove(joins, Uuid([7; 16])), 0).await?;

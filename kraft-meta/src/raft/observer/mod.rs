@@ -279,6 +279,7 @@ impl Followed {
     }
 
     fn publish(&self, image: MetadataImage, last: LastEntry) -> Result<(), Failure> {
+        image.check_version().map_err(Failure::Final)?;
         let before = self.image.borrow().cluster();
         self.voters.check(before, image.cluster())?;
         self.image.send_replace(Arc::new(image));

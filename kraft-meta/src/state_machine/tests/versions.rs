@@ -39,6 +39,8 @@ fn it_is_raised_once_every_registered_node_knows_it_and_never_falls() {
         newest: Some(FIRST),
     };
     assert_eq!(raise(&mut log, NEXT), Err(older.clone()));
+    assert_eq!(log.image.older_than(NEXT), Some(older.clone()));
+    assert_eq!(log.image.older_than(FIRST), None);
     let fence = FenceEpoch {
         node: 2,
         epoch: log.image.nodes[&2].epoch.0,

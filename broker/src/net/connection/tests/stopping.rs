@@ -33,7 +33,12 @@ async fn client(slow: &Arc<Slow>) -> (TcpStream, Arc<Connections>, Tasks) {
     };
     let tasks = Tasks::default();
     let service = Arc::new(SlowService(Arc::clone(slow)));
-    let serving = serve(listening, Arc::clone(&connections), service, tasks.clone());
+    let serving = serve(
+        listening,
+        Arc::clone(&connections),
+        service,
+        (tasks.clone(), TaskKind::Connection),
+    );
     tasks.spawn(TaskKind::Listener, serving);
     let client = TcpStream::connect(address).await.expect("connects");
     (client, connections, tasks)
