@@ -17,7 +17,7 @@ use highwater_protocol::messages::{
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest,
     ListPartitionReassignmentsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
     OffsetFetchRequest, OffsetForLeaderEpochRequest, RemoveRaftVoterRequest, SaslHandshakeRequest,
-    SyncGroupRequest, UnregisterBrokerRequest, alter_configs_request,
+    SyncGroupRequest, UnregisterBrokerRequest, UpdateFeaturesRequest, alter_configs_request,
     alter_partition_reassignments_request, create_partitions_request, create_topics_request,
     delete_records_request, delete_topics_request, describe_configs_request,
     describe_topic_partitions_request, elect_leaders_request, incremental_alter_configs_request,
@@ -99,6 +99,12 @@ async fn deny_all_is_told_by_every_api() -> Result<()> {
     .await?;
     walk.ask(
         RemoveRaftVoterRequest::default(),
+        |answer| answer.error_code,
+        ErrorCode::ClusterAuthorizationFailed,
+    )
+    .await?;
+    walk.ask(
+        UpdateFeaturesRequest::default(),
         |answer| answer.error_code,
         ErrorCode::ClusterAuthorizationFailed,
     )

@@ -134,6 +134,7 @@ async fn a_client_on_a_controllers_listener_learns_what_little_is_served_there()
     let keys = [
         ApiKey::ApiVersions,
         ApiKey::DescribeQuorum,
+        ApiKey::UpdateFeatures,
         ApiKey::DescribeCluster,
         ApiKey::AddRaftVoter,
         ApiKey::RemoveRaftVoter,

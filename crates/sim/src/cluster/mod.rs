@@ -169,9 +169,9 @@ impl<'a> ClusterWorld<'a> {
         }
         if let Some(id) = self.without_store.filter(|_| self.store_fences == 0) {
             let member = &self.members[&id];
-            // a start waits for the store, and leads nothing
-            let serves = member.host.starts.get() > 0;
-            let asked = member.wire.refused().filter(|_| serves);
+            // a start waits for the store, and leads nothing; and the store may be away for all for a while
+            let is_due = member.host.starts.get() > 0 && self.store.faults() == 0;
+            let asked = member.wire.refused().filter(|_| is_due);
             if asked.is_some_and(|at| at + plan::FENCED_AFTER < self.sim.elapsed()) {
                 return Err(format!(
                     "node {id} alone did not reach the store, and kept its partitions (E8)"
