@@ -9,16 +9,18 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use highwater_kraft_meta::{MetadataImage, ProposeError, Rejection};
+use highwater_object_storage::{IoClass, ObjectStorage, StorageError, layout};
 use highwater_runtime::reasons;
 use highwater_s3stream::ObjectStreamStore;
-use highwater_types::{NodeEpoch, NodeId};
-use tokio::time::{MissedTickBehavior, interval};
+use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::broker::Broker;
 use crate::heartbeats::Heartbeats;
 use crate::node_error::NodeError;
 
-/// How often a broker looks whether its log is sealed while it is cut off, or while a broker may not reach the store.
+/// How often a broker looks whether its log is sealed while it is cut off or a broker may not reach the store, and how
+/// often a store is asked that gives no answer.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The reason with which a log ends when a heartbeat is answered so.
@@ -44,6 +46,30 @@ pub(crate) async fn end_start(broker: &Broker) -> NodeError {
         tracing::debug!(error, "the log of a fenced start has ended");
     }
     ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
+}
+
+/// Waits until the object store answers anything to a node that was fenced. Cancellation safe.
+pub(crate) async fn until_store_answers(objects: &dyn ObjectStorage, node: NodeId) {
+    // no epoch has this number
+    let key = layout::object(ObjectId {
+        node,
+        epoch: NodeEpoch(0),
+        kind: ObjectKind::Wal,
+        number: 0,
+    });
+    loop {
+        match objects.get_suffix(&key, 1, IoClass::Start).await {
+            Ok(_) | Err(StorageError::NotFound { .. }) => return,
+            Err(error) => {
+                let error = reasons(&error);
+                tracing::warn!(
+                    error,
+                    "the object store does not answer: the node starts again once it does"
+                );
+            }
+        }
+        sleep(LOOK).await;
+    }
 }
 
 async fn watch_image(broker: &Arc<Broker>) -> Infallible {

@@ -8,14 +8,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_kraft_meta::MetadataStore;
-use highwater_object_storage::{IoClass, ObjectStorage, StorageError, layout};
+use highwater_object_storage::ObjectStorage;
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::{ObjectStreamStore, StreamError};
-use highwater_types::{NodeEpoch, ObjectId, ObjectKind};
+use highwater_types::NodeEpoch;
 use highwater_wal::WalError;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::addresses::{Addresses, Listening};
 use crate::banner::Banner;
@@ -48,8 +48,6 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stop waits until the write-ahead log holds what was appended: no longer than the others would wait for a
 /// broker that died (A5).
 const WAL_STOP_MAX: Duration = Duration::from_secs(3);
-/// How often a node that was fenced asks a store that gives no answer.
-const STORE_ASKED_EVERY: Duration = Duration::from_secs(1);
 /// How long a stop waits until the requests in progress are answered (A5).
 const ANSWERS_STOP_MAX: Duration = Duration::from_secs(1);
 /// How long a stop waits until the metadata has ended, whose log may be on a disk that hangs (A5).
@@ -349,43 +347,17 @@ impl Node {
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub(crate) async fn stop_epoch(self) -> Result<(), NodeError> {
         let stopped = self.end_broker(None).await;
-        self.until_store_answers().await;
+        // both arms are cancellation safe
+        tokio::select! {
+            () = fence::until_store_answers(&*self.objects, self.config.node_id) => {}
+            // it is no controller any more either
+            _why = self.metadata.ended() => {}
+        }
         self.tasks.stop().await;
         // without this the metadata would go on, even if the node is dropped
         let ended = self.metadata.shutdown().await;
         stopped?;
         Ok(ended?)
-    }
-
-    /// Waits until the store answers anything, or until this node can't be a controller any more either.
-    async fn until_store_answers(&self) {
-        let key = layout::object(ObjectId {
-            node: self.config.node_id,
-            epoch: NodeEpoch(0),
-            kind: ObjectKind::Wal,
-            number: 0,
-        });
-        let answers = async {
-            loop {
-                match self.objects.get_suffix(&key, 1, IoClass::Start).await {
-                    // no epoch has this number
-                    Ok(_) | Err(StorageError::NotFound { .. }) => return,
-                    Err(error) => {
-                        let error = reasons(&error);
-                        tracing::warn!(
-                            error,
-                            "the object store does not answer: the node starts again once it does"
-                        );
-                    }
-                }
-                sleep(STORE_ASKED_EVERY).await;
-            }
-        };
-        // both arms are cancellation safe
-        tokio::select! {
-            () = answers => {}
-            _why = self.metadata.ended() => {}
-        }
     }
 
     /// Ends the work for clients, then the streams and the node epoch. What a controller does goes on.
