@@ -1,6 +1,6 @@
 //! How a broker learns that its node epoch was fenced: by its own image of the metadata, by the answer to a heartbeat,
-//! and while it is cut off, by a look at the next sequence of its log. The same look tells whether the store is there (E8). It also learns that by a put that meets a seal and
-//! by a refused command, which end the log themselves (W11).
+//! and while it is cut off, by a look at the next sequence of its log. It also learns that by a put that meets a seal and
+//! by a refused command, which end the log themselves (W11). The look tells whether the store is there, too (E8).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,18 +9,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use highwater_kraft_meta::{MetadataImage, ProposeError, Rejection};
-use highwater_object_storage::{IoClass, ObjectStorage, StorageError, layout};
 use highwater_runtime::reasons;
 use highwater_s3stream::ObjectStreamStore;
-use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use highwater_types::{NodeEpoch, NodeId};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broker::Broker;
 use crate::heartbeats::Heartbeats;
 use crate::node_error::NodeError;
 
-/// How often a broker looks whether its log is sealed while it is cut off or a broker may not reach the store, and how
-/// often a store is asked that gives no answer.
+/// How often a broker looks at the next sequence of its log, while it is cut off from the controllers or while some broker
+/// may not reach the store.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The reason with which a log ends when a heartbeat is answered so.
@@ -46,30 +45,6 @@ pub(crate) async fn end_start(broker: &Broker) -> NodeError {
         tracing::debug!(error, "the log of a fenced start has ended");
     }
     ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
-}
-
-/// Waits until the object store answers anything to a node that was fenced. Cancellation safe.
-pub(crate) async fn until_store_answers(objects: &dyn ObjectStorage, node: NodeId) {
-    // no epoch has this number
-    let key = layout::object(ObjectId {
-        node,
-        epoch: NodeEpoch(0),
-        kind: ObjectKind::Wal,
-        number: 0,
-    });
-    loop {
-        match objects.get_suffix(&key, 1, IoClass::Start).await {
-            Ok(_) | Err(StorageError::NotFound { .. }) => return,
-            Err(error) => {
-                let error = reasons(&error);
-                tracing::warn!(
-                    error,
-                    "the object store does not answer: the node starts again once it does"
-                );
-            }
-        }
-        sleep(LOOK).await;
-    }
 }
 
 async fn watch_image(broker: &Arc<Broker>) -> Infallible {
@@ -98,7 +73,7 @@ async fn look_at_log(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infallibl
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut looks = FuturesUnordered::new();
-    heartbeats.looks_at_store();
+    heartbeats.begin_looking();
     loop {
         // both arms are cancellation safe
         tokio::select! {
@@ -122,7 +97,7 @@ fn reason(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> String {
             "another start of node {node} has registered as epoch {}",
             own.epoch
         ),
-        _ => "the controllers did not hear from this node in time, or not that it reaches the object store".to_owned(),
+        _ => "the controllers did not hear from this node in time, or heard that it alone does not reach the object store".to_owned(),
     }
 }
 

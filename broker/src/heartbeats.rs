@@ -21,8 +21,8 @@ pub(crate) struct Heartbeats {
     store: Option<Store>,
 }
 
-/// The requests to the store, which a broker on the object WAL tells of from the time on at which it looks itself. What
-/// went before says nothing about now: a start may have no request for long after one that failed.
+/// What a broker on the object WAL tells of its requests to the store. It tells nothing until it can look at the store
+/// itself, and then counts from that time on: a start may have no request for long after one that failed.
 #[derive(Debug, Clone)]
 struct Store {
     requests: Arc<RequestCounts>,
@@ -133,7 +133,7 @@ impl Heartbeats {
     }
 
     /// Says that this broker asks the store something from now on whenever [`Heartbeats::must_look_at_store`] says so.
-    pub(crate) fn looks_at_store(&self) {
+    pub(crate) fn begin_looking(&self) {
         if let Some(store) = &self.store {
             store.looks_since.get_or_init(Instant::now);
         }

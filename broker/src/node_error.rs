@@ -216,6 +216,9 @@ pub enum NodeError {
     /// Records cannot be uploaded.
     #[error("records cannot be uploaded")]
     Stream(#[from] StreamError),
+    /// A node that was fenced can't start again, or need not.
+    #[error("{0}")]
+    Ended(String),
     /// Metrics cannot be set up.
     #[error("metrics: {0}")]
     Metrics(String),

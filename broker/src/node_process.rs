@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use highwater_runtime::{Backoff, reasons};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
 use crate::node::{Machine, Node, NodeEnd, NodeError};
@@ -14,6 +14,8 @@ use crate::node::{Machine, Node, NodeEnd, NodeError};
 /// The bounds of the wait before a start that follows a fence. The wait grows while fences follow each other, so that
 /// two nodes that fence each other don't load the controllers.
 const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How long a stop waits for a node that was fenced and has not started again.
+const STARTING_STOP_MAX: Duration = Duration::from_secs(10);
 /// A node that has run for so long starts again after the shortest wait.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -24,6 +26,8 @@ pub struct NodeProcess {
     stage: Stage,
     rests: Backoff,
     fences: watch::Sender<u64>,
+    /// Whether the process is told to stop.
+    stop: watch::Sender<bool>,
 }
 
 enum Stage {
@@ -56,6 +60,7 @@ impl NodeProcess {
             machine,
             stage: Stage::Running(Box::new(node), Instant::now()),
             fences: watch::Sender::new(0),
+            stop: watch::Sender::new(false),
         })
     }
 
@@ -112,7 +117,8 @@ impl NodeProcess {
             "the node was fenced and starts again as a new epoch"
         );
         self.fences.send_modify(|fences| *fences += 1);
-        let starting = start_again(*node, self.machine.clone(), self.rests.clone());
+        let stop = self.stop.subscribe();
+        let starting = start_again(*node, self.machine.clone(), self.rests.clone(), stop);
         self.stage = Stage::Starting(Box::pin(starting));
     }
 
@@ -123,7 +129,25 @@ impl NodeProcess {
     pub async fn stop(self) -> Result<(), NodeError> {
         match self.stage {
             Stage::Running(node, _) => node.stop().await,
-            Stage::Starting(_) | Stage::Gone(_) => Ok(()),
+            Stage::Starting(mut starting) => {
+                self.stop.send_replace(true);
+                match timeout(STARTING_STOP_MAX, &mut starting).await {
+                    Ok(Ok((node, _))) => return node.stop().await,
+                    Ok(Err(error)) => {
+                        let error = reasons(&error);
+                        tracing::info!(error, "stopped before the fenced node has started again");
+                    }
+                    Err(_elapsed) => {
+                        tracing::warn!(
+                            "stopped within the start of a fenced node: its disk may hang"
+                        );
+                        // the lock of the data directory is held until the process has ended
+                        std::mem::forget(starting);
+                    }
+                }
+                Ok(())
+            }
+            Stage::Gone(_) => Ok(()),
         }
     }
 }
@@ -133,15 +157,14 @@ async fn start_again(
     fenced: Node,
     machine: Machine,
     mut rests: Backoff,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(Node, Backoff), NodeError> {
     let (config, addresses) = fenced.again();
-    // what the epoch acknowledged is in its log, whether or not this stop succeeds
-    if let Err(error) = fenced.stop_epoch().await {
-        let error = reasons(&error);
-        tracing::warn!(error, "the fenced node did not stop cleanly");
+    let rest = rests.next_wait();
+    if !fenced.end_epoch((&machine, rest), &mut stop).await? {
+        return Err(NodeError::Ended("the process is told to stop".to_owned()));
     }
     let start = || Node::start_on(config.clone(), &machine, addresses.clone());
-    sleep(rests.next_wait()).await;
     let node = until_started(start, passes, &mut rests).await?;
     Ok((node, rests))
 }
@@ -181,6 +204,7 @@ fn rests(machine: &Machine) -> Backoff {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::path::Path;
     use std::pin::pin;
     use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -189,7 +213,7 @@ mod tests {
     use highwater_client::{Connection, Error, Options, Producer};
     use highwater_io::net::TcpNetwork;
     use highwater_kraft_meta::command::{AllocateProducerIds, FenceEpoch};
-    use highwater_kraft_meta::{Action, ProposeError, Rejection};
+    use highwater_kraft_meta::{Action, MetadataStore, ProposeError, Rejection};
     use highwater_object_storage::{Failure, Hooked, MemoryStorage, OpenError, Plan};
     use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
     use highwater_runtime::SeededRng;
@@ -239,21 +263,34 @@ mod tests {
         broker.epoch
     }
 
-    // W11: a start would get no further
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_fenced_node_keeps_its_vote_until_the_store_answers() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let store = Arc::<MemoryStorage>::default();
-        let store = Arc::new(Hooked::new(store, |_| Plan::pass()));
+    /// A node whose store is away, and which was fenced and waits for it.
+    struct Waiting {
+        process: NodeProcess,
+        metadata: Arc<dyn MetadataStore>,
+        store: Arc<Hooked>,
+        /// The epoch that was fenced.
+        former: NodeEpoch,
+    }
+
+    fn on_objects(dir: &Path) -> Config {
         let settings = [
             ("highwater.object.storage", "memory:"),
             ("highwater.wal", "object"),
         ];
-        let machine = Machine {
-            memory_store: Arc::<Hooked>::clone(&store),
+        fixture::config(dir, &settings)
+    }
+
+    fn with_store(store: &Arc<Hooked>) -> Machine {
+        Machine {
+            memory_store: Arc::<Hooked>::clone(store),
             ..Machine::real()
-        };
-        let process = NodeProcess::start(fixture::config(dir.path(), &settings), machine).await;
+        }
+    }
+
+    async fn waiting(dir: &Path) -> Waiting {
+        let store = Arc::<MemoryStorage>::default();
+        let store = Arc::new(Hooked::new(store, |_| Plan::pass()));
+        let process = NodeProcess::start(on_objects(dir), with_store(&store)).await;
         let mut process = process.expect("starts");
         let metadata = Arc::clone(&process.node().expect("runs").broker().metadata);
         let asked = Arc::new(AtomicI32::new(0));
@@ -275,20 +312,70 @@ mod tests {
             why = process.ended() => panic!("{why}"),
             () = waits => {}
         }
+        Waiting {
+            process,
+            metadata,
+            store,
+            former,
+        }
+    }
+
+    // W11: without the store a start would get no further
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_keeps_its_vote_until_the_store_answers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Waiting {
+            mut process,
+            metadata,
+            store,
+            former,
+        } = waiting(dir.path()).await;
         assert_eq!(metadata.check(), Ok(()));
-        let producer_ids = Action::AllocateProducerIds(AllocateProducerIds::default());
-        let decided = metadata.propose(producer_ids.into()).await;
-        assert!(
-            !matches!(decided, Err(ProposeError::Unavailable(_))),
-            "{decided:?}"
-        );
+        let ids = AllocateProducerIds::default();
+        let decided = metadata.propose(Action::AllocateProducerIds(ids).into());
+        let decided = decided.await;
+        let is_decided = !matches!(decided, Err(ProposeError::Unavailable(_)));
+        assert!(is_decided, "{decided:?}");
         store.set_hook(|_| Plan::pass());
         while process.node().is_none() {
-            let starts = tokio::time::timeout(Duration::from_millis(100), process.ended());
+            let starts = timeout(Duration::from_millis(100), process.ended());
             assert!(starts.await.is_err(), "it goes on");
         }
         assert!(process.node().expect("runs").broker().epoch > former);
         process.stop().await.expect("stops");
+    }
+
+    // A5: the metadata ends, and the next process finds the data directory free
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_that_waits_for_the_store_stops_when_it_is_told_to() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Waiting {
+            process,
+            metadata,
+            store,
+            former,
+        } = waiting(dir.path()).await;
+        process.stop().await.expect("stops");
+        metadata.check().expect_err("it has ended");
+        store.set_hook(|_| Plan::pass());
+        let again = NodeProcess::start(on_objects(dir.path()), with_store(&store)).await;
+        let again = again.expect("starts");
+        assert!(again.node().expect("runs").broker().epoch > former);
+        again.stop().await.expect("stops");
+    }
+
+    // D3: what a fenced controller can't write any more ends the process
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_whose_metadata_ends_ends_the_process() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Waiting {
+            mut process,
+            metadata,
+            ..
+        } = waiting(dir.path()).await;
+        metadata.shutdown().await.expect("ends");
+        let why = process.ended().await;
+        assert!(why.contains("the metadata ended"), "{why}");
     }
 
     // W11, E2: on both kinds of log

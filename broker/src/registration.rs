@@ -230,7 +230,7 @@ pub(crate) async fn close(
             Err(ProposeError::Unavailable(reason)) => {
                 tracing::info!(reason, "the closing of an epoch is sent again");
             }
-            // the first one was decided, and the epoch of a disk WAL is forgotten with that
+            // an earlier attempt closed it: a closed epoch on the disk WAL leaves the metadata
             Err(ProposeError::Rejected(Rejection::Changed))
                 if is_repeat && !is_fenced(&metadata.image(), node, former) =>
             {

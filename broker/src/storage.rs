@@ -3,6 +3,7 @@
 //! same reason (D2). The controller starts before that; it deletes only objects that are condemned already (G1).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -12,14 +13,16 @@ use highwater_kraft_meta::{
     MetadataStore, NodeImage, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata,
     Rejection,
 };
-use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
+use highwater_object_storage::{
+    Claim, IoClass, ObjectStorage, Opened, Opener, RequestCounts, StorageError, layout,
+};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{TaskKind, Tasks, reasons};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
-use highwater_types::{NodeEpoch, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, ObjectId, ObjectKind, Uuid, WalPosition};
 use highwater_wal::{SealedWal, WalError};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::config::{Advertised, Config};
 use crate::controller::Reaper;
@@ -38,12 +41,17 @@ use crate::wal::{FoundLogs, Logs, catch_up};
 /// What a start finds: the stores, the logs of a broker, and the lock of the data directory.
 pub(crate) type Found = (Stores, Option<FoundLogs>, DirLock);
 
+/// How often a node that was fenced tries to open a store that gives no answer.
+const STORE_REST: Duration = Duration::from_secs(1);
+
 /// The stores of a node, open and unchanged. They serve both roles of a node, the controller's and the broker's.
 pub(crate) struct Stores {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) objects: Arc<dyn ObjectStorage>,
     /// The requests to the object store.
     pub(crate) requests: Arc<RequestCounts>,
+    /// How the node opens the object store again, which has its claim now.
+    pub(crate) opener: Opener,
     /// The id of the data directory (E2).
     pub(crate) directory: Uuid,
 }
@@ -148,6 +156,10 @@ async fn look(
         metadata: Arc::clone(metadata),
         objects,
         requests,
+        opener: Opener {
+            claim: Claim::Expect,
+            ..opener
+        },
         directory,
     };
     Ok((stores, logs))
@@ -378,6 +390,52 @@ pub(crate) fn observe<'a>(
         Ok(opened.map_err(NodeError::Control)??)
     }
     .boxed()
+}
+
+/// Waits until a start would open the object store, or would be refused for a reason that does not pass. Cancellation safe.
+pub(crate) async fn until_opens(config: &Config, machine: &Machine, tasks: &Tasks, opener: Opener) {
+    let mut is_told = false;
+    loop {
+        // credentials are fetched for this attempt alone
+        let tasks = Tasks::new(tasks.control().clone());
+        let opened = opens(config, machine, &tasks, opener).await;
+        tasks.stop().await;
+        let Err(error) = opened else {
+            return;
+        };
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::warn!(
+                error,
+                "the object store does not answer: the node starts again once it does"
+            );
+        }
+        sleep(STORE_REST).await;
+    }
+}
+
+/// The error says why a start would be tried again.
+async fn opens(
+    config: &Config,
+    machine: &Machine,
+    tasks: &Tasks,
+    opener: Opener,
+) -> Result<(), String> {
+    let objects = match open_objects(config, machine, tasks, opener).await {
+        Ok(opened) => opened.storage,
+        Err(error) if error.is_outage() => return Err(reasons(&error)),
+        Err(_refused) => return Ok(()),
+    };
+    // no epoch has this number
+    let key = layout::object(ObjectId {
+        node: opener.node,
+        epoch: NodeEpoch(0),
+        kind: ObjectKind::Wal,
+        number: 0,
+    });
+    match objects.get_suffix(&key, 1, IoClass::Start).await {
+        Ok(_) | Err(StorageError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(reasons(&error)),
+    }
 }
 
 async fn open_objects(

@@ -43,18 +43,20 @@ impl StoreSight {
     }
 }
 
-/// The time by which answers must follow each other, or be missing, to count: a session and a half, and longer than three
-/// looks at the store, which come once a second.
+/// How old the newest answer of the store may be while the store counts as there; half of the time after which a broker is
+/// fenced that has had no answer.
 fn patience(session: Duration) -> Duration {
-    (session * 3 / 2).max(LOOKS)
+    (session * 3 / 2).max(PATIENCE_MIN)
 }
 
-const LOOKS: Duration = Duration::from_secs(3);
+/// As long as three looks at the store take, which come once a second.
+const PATIENCE_MIN: Duration = Duration::from_secs(3);
 
 /// What a broker told of the store, and when.
 pub(crate) type Sight = (NodeEpoch, StoreSight, Instant);
 
-/// Whether a broker may soon ask to be fenced, so that all are to look whether the store is there.
+/// Whether a broker has had no answer for so long that it may soon be fenced, so that all are to look whether the store is
+/// there.
 pub(crate) fn is_in_doubt(
     mut told: impl Iterator<Item = Sight>,
     session: Duration,
@@ -89,23 +91,18 @@ impl StoreWatch {
         }
         let answered = |(_, sight, at): Sight| sight.answered(at, now);
         let newest = told.clone().filter_map(answered).min();
-        match newest.is_some_and(|age| age <= patience) {
-            true => self.answers_since.get_or_insert(now),
-            false => return self.forget(),
-        };
-        let since = self.answers_since.unwrap_or(now);
-        if now.saturating_duration_since(since) < patience {
+        let is_there = newest.is_some_and(|age| age <= patience);
+        self.answers_since = is_there.then(|| self.answers_since.unwrap_or(now));
+        let answers = self
+            .answers_since
+            .map(|since| now.saturating_duration_since(since));
+        if answers.is_none_or(|answers| answers < patience) {
             return Vec::new();
         }
         let asks = |(epoch, sight, at): Sight| {
             (is_heard(at, session, now) && sight.silent() >= 2 * patience).then_some(epoch)
         };
         told.filter_map(asks).collect()
-    }
-
-    fn forget(&mut self) -> Vec<NodeEpoch> {
-        self.answers_since = None;
-        Vec::new()
     }
 }
 

@@ -244,7 +244,8 @@ pub trait WriteAheadLog: Debug + Send + Sync + 'static {
     /// before stays.
     fn fence(&self, reason: String);
     /// Looks once whether another process has sealed the log at the next sequence, and fences it if so. A request that
-    /// fails proves nothing. A log that no other process can seal has nothing to look at.
+    /// fails proves nothing. The answer tells that the store is there, too (E8). A log that no other process can seal has
+    /// nothing to look at.
     async fn look_for_seal(&self) {}
     /// Makes all appended batches durable, then ends the log; ends it without them at the deadline (A5).
     ///

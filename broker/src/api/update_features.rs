@@ -2,7 +2,8 @@
 //! Source: schema/update_features_request.kmsg; KIP-584, KIP-778, KIP-1022; `FeatureControlManager.updateFeature`.
 //! Behaviour: all updates are made or none. `metadata.version` is raised when every registered broker and every controller
 //! runs a program that knows the new level. A level that a feature has already is no error.
-//! Deviations from Apache Kafka: no level goes back, because no program can undo what a later level has written.
+//! Deviations from Apache Kafka: no level goes back, because no program can undo what a later level has written. With
+//! `validateOnly` the controllers are not asked which levels they know, only the registered brokers count.
 
 use highwater_kraft_meta::command::SetMetadataVersion;
 use highwater_kraft_meta::{Action, MetadataImage, MetadataStore, MetadataVersion};
@@ -98,19 +99,16 @@ async fn try_update(
         return Ok(());
     };
     let version = MetadataVersion(raised.max_version_level);
-    let refused = |refusal: Refusal| match refusal.code {
+    let named = |refusal: Refusal| match refusal.code {
         ErrorCode::InvalidUpdateVersion => {
             let why = refusal.message.unwrap_or_default();
             invalid(METADATA_VERSION, version.0, &why)
         }
         _ => refusal,
     };
-    if let Some(older) = image.older_than(version) {
-        return Err(refused(error::from_rejection(&older)));
-    }
-    // only the active controller knows which versions the controllers know
     if request.validate_only {
-        return Ok(());
+        let older = image.older_than(version);
+        return older.map_or(Ok(()), |older| Err(named(error::from_rejection(&older))));
     }
     let command = Action::SetMetadataVersion(SetMetadataVersion {
         version: version.record(),
@@ -122,7 +120,7 @@ async fn try_update(
         Refusal::new(ErrorCode::RequestTimedOut, why)
     };
     let decided = proposed.map_err(late)?;
-    decided.map_err(|undecided| refused(error::from_proposal(&undecided)))?;
+    decided.map_err(|undecided| named(error::from_proposal(&undecided)))?;
     tracing::info!(%version, "metadata.version is raised");
     Ok(())
 }

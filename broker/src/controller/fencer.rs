@@ -1,5 +1,6 @@
-//! Fences the brokers whose session is over (E6), and those that alone don't reach the object store (E8). The decision is a matter of liveness only: what a fenced broker had
-//! acknowledged is in its log, and the broker that seals that log finds it.
+//! Fences the brokers whose session is over (E6), and those that alone don't reach the object store (E8). The decision is a
+//! matter of liveness only: what a fenced broker had acknowledged is in its log, and the broker that seals that log finds
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,8 @@ pub(super) async fn run(metadata: Arc<dyn MetadataStore>, session: Duration) {
             tracing::warn!(
                 node_id = node.0,
                 node_epoch = epoch.0,
-                "a broker has had no answer of the object store for three sessions, and others have: it is fenced, and \
-                 others take its partitions over"
+                "a broker has had no answer of the object store for long, and others have: it is fenced, and others take \
+                 its partitions over"
             );
             fence(&*metadata, node, epoch).await;
         }

@@ -176,7 +176,8 @@ impl Seldom {
     }
 }
 
-/// Accepts connections for ever, each of which is a task of this kind. At the limit of all connections it accepts no further one until one ends.
+/// Accepts connections for ever, each of which is a task of this kind. At the limit of all connections it accepts no
+/// further one until one ends.
 pub(crate) async fn serve<S: Service>(
     listening: Listening,
     connections: Arc<Connections>,

@@ -1,4 +1,5 @@
-//! `highwater topics`, `highwater unregister` and `highwater check`: what an installation asks of a cluster that runs.
+//! `highwater topics`, `highwater unregister`, `highwater finalize` and `highwater check`: what an installation asks of a
+//! cluster that runs.
 
 use std::path::Path;
 

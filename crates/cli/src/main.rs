@@ -118,7 +118,8 @@ enum Command {
     Unregister(UnregisterArgs),
     /// Raise the metadata.version of the cluster to the newest one of this program, once every node knows it.
     ///
-    /// A broker or a controller that runs an earlier program, or does not answer, holds this back; the command waits for it.
+    /// A node that runs an earlier program, or a controller that does not answer, holds this back; the command waits for it,
+    /// as long as --timeout says.
     /// Earlier programs can't be started on the cluster afterwards. `kafka-features upgrade` does the same.
     Finalize(ClusterArgs),
     /// Write a record to the topic highwater-check, and read it back.

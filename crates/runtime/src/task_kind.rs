@@ -40,13 +40,13 @@ pub enum TaskKind {
     Reaper,
     /// Sweeps the prefixes of closed object WALs while this node is the active controller.
     Sweeper,
-    /// Fences brokers whose session is over while this node is the active controller.
+    /// Fences brokers whose session is over, or which alone don't reach the store, while this node is the active controller.
     Fencer,
     /// Gives partitions without a leader to live brokers while this node is the active controller.
     Assigner,
     /// Asks leaders to hand partitions over, so that load spreads, while this node is the active controller.
     Mover,
-    /// Accepts connections of one listener for other nodes: their votes and commands count until the last upload is done.
+    /// Accepts connections of one listener for other nodes, until the last upload is done.
     NodeListener,
     /// Serves one connection of another node.
     NodeConnection,

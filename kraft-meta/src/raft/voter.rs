@@ -380,12 +380,10 @@ impl Voter {
         let mut sessions = self.sessions();
         let cut_off = sessions.cut_from_store(term, &self.heard.borrow(), Instant::now());
         drop(sessions);
+        let image = Arc::clone(&self.image.borrow());
         // a fence that was decided is not repeated
-        let live = |image: &MetadataImage| {
-            let live = image.live();
-            live.filter(|(_, epoch)| cut_off.contains(epoch)).collect()
-        };
-        live(&self.image.borrow())
+        let live = image.live().filter(|(_, epoch)| cut_off.contains(epoch));
+        live.collect()
     }
 
     /// The open epochs whose session is over, if this voter leads (E6).
@@ -429,7 +427,7 @@ impl Voter {
         lives.then_some(node.epoch)
     }
 
-    /// A controller that does not know a version of the metadata, or does not say so.
+    /// The refusal of a version of the metadata that a controller does not know, or does not say that it knows.
     async fn older_than(&self, version: MetadataVersion) -> Option<Rejection> {
         let stored = self.stored();
         let members = stored.membership().nodes().map(|(id, _)| *id);

@@ -10,8 +10,8 @@ use crate::StorageError;
 /// How a store was last reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
-    /// How long no request has had an answer although some were sent; `None` if all were answered. A request that failed
-    /// was sent too, until a later one has its answer.
+    /// For how long requests were sent and none was answered; `None` if each one was answered. A request that failed counts
+    /// as one without an answer, until a later one has its answer.
     pub silent: Option<Duration>,
     /// How long ago the newest request that has had its answer was sent; `None` if there was none.
     pub answered: Option<Duration>,

@@ -13,13 +13,14 @@ pub(crate) struct PartitionHistory {
     at: BTreeMap<i64, Identity>,
     of: BTreeMap<Identity, i64>,
     epochs: EpochEnds,
-    /// The newest leader epoch that a client was told, and whether nothing fails any more, so that all brokers know the
-    /// last one.
+    /// The newest leader epoch that a client was told.
     told: i32,
+    /// Whether nothing fails any more, so that all brokers know the last epoch.
     is_over: bool,
-    /// The end of what was acknowledged, and of what was acknowledged in an epoch that the client didn't know.
+    /// The end of what was acknowledged.
     acknowledged: ByEpoch,
-    acknowledged_somewhen: i64,
+    /// The end of what was acknowledged in an epoch that the client didn't know.
+    acknowledged_in_unknown: i64,
     high_watermark: ByEpoch,
     log_start: ByEpoch,
     trim_asked: i64,
@@ -46,7 +47,7 @@ impl PartitionHistory {
         Known {
             epoch,
             acknowledged: match self.is_over {
-                true => acknowledged.max(self.acknowledged_somewhen),
+                true => acknowledged.max(self.acknowledged_in_unknown),
                 false => acknowledged,
             },
             high_watermark: self.high_watermark.until(epoch),
@@ -66,7 +67,7 @@ impl PartitionHistory {
     }
 
     /// Notes that nothing fails any more: every answer is as new as everything.
-    pub(crate) fn is_over(&mut self) {
+    pub(crate) fn note_end(&mut self) {
         self.is_over = true;
     }
 
@@ -116,7 +117,7 @@ impl PartitionHistory {
     }
 
     /// Notes that the leader of an epoch acknowledged a batch: its records stay at these offsets for ever, in this order.
-    /// It was a later epoch if this is not the newest one.
+    /// If a later epoch was told since, the leader may have been that of a later one, which the client doesn't know.
     pub(crate) fn acknowledged(
         &mut self,
         epoch: i32,
@@ -132,7 +133,7 @@ impl PartitionHistory {
             self.acknowledged.note(epoch, offset);
             self.high_watermark.note(epoch, offset);
         } else {
-            self.acknowledged_somewhen = self.acknowledged_somewhen.max(offset);
+            self.acknowledged_in_unknown = self.acknowledged_in_unknown.max(offset);
         }
         Ok(())
     }
@@ -341,7 +342,7 @@ mod tests {
         appended.expect("is sound");
         let zombie = history.bounds(history.known(1), 0, 3);
         zombie.expect("the broker of epoch 1 may not know of it");
-        history.is_over();
+        history.note_end();
         let lost = history.bounds(history.known(2), 0, 3).err();
         let anomaly = lost.map(|violation| violation.anomaly);
         assert_eq!(anomaly, Some(Anomaly::LostWrite));

@@ -78,8 +78,9 @@ pub(crate) struct ClusterWorld<'a> {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// The pairs of nodes between which messages are held up.
     held: BTreeSet<(NodeId, NodeId)>,
-    /// The broker that does not reach the store, if nothing else fails, and how often it was fenced.
+    /// The broker that alone does not reach the store, in a run in which nothing else fails.
     without_store: Option<NodeId>,
+    /// How often that broker was fenced.
     store_fences: u64,
 }
 
@@ -95,7 +96,7 @@ impl<'a> ClusterWorld<'a> {
         // the disk of a broker has more than its metadata
         let loses_a_voter =
             !shape.is_combined() && shape.controllers.len() > 1 && rng.below(2) == 0;
-        let without_store = without_store(&rng, &shape, &wals);
+        let without_store = without_store(&rng, &shape, &wals).filter(|_| !loses_a_voter);
         let weak = Weak {
             loses_a_voter,
             without_store,

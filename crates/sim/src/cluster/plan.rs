@@ -114,9 +114,9 @@ const BEGIN_MS: u64 = 1500;
 const FAILURES: u64 = 6;
 /// When all brokers of a cluster serve in which nothing has failed.
 const SETTLED: Duration = Duration::from_secs(5);
-/// The time within which a broker that alone does not reach the store is fenced, from its first request on: it has had no
-/// answer for 6 s by then, and the others have had some for 3 s, which they may have asked for only once it had had none
-/// for 3 s (E8).
+/// The time within which a broker that alone does not reach the store is fenced (E8), counted from its first request
+/// without an answer. After 3 s the others begin to ask the store, if they have nothing to put; their answers must have
+/// come for 3 s; and heartbeats and looks take their time.
 pub(super) const FENCED_AFTER: Duration = Duration::from_secs(9);
 const STORE_CUT: Duration = Duration::from_secs(14);
 
@@ -200,6 +200,7 @@ impl Weak<'_> {
         if let Some(broker) = self.without_store {
             let cut = Failure::cut_store(broker, STORE_CUT);
             cut.put(&mut plan, SETTLED + a_while(rng));
+            plan.sort_by_key(|(at, _)| *at);
             return plan;
         }
         for _ in 0..2 + rng.below(FAILURES) {

@@ -172,7 +172,7 @@ impl Clients {
         let partitions: Vec<_> = partitions.chain([aged::AGED]).chain(grown).collect();
         for partition in &partitions {
             self.checker
-                .partition(*partition, PartitionHistory::is_over);
+                .partition(*partition, PartitionHistory::note_end);
         }
         let mut all: Vec<BoxFuture<'_, ()>> = Vec::new();
         for partition in &partitions {

@@ -1,5 +1,7 @@
 //! The composition root: it builds a node on its machine, and stops it in reverse order.
 
+mod fenced;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
 use highwater_kraft_meta::MetadataStore;
-use highwater_object_storage::ObjectStorage;
+use highwater_object_storage::Opener;
 use highwater_partition_log::ProducerMemory;
 use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
 use highwater_s3stream::{ObjectStreamStore, StreamError};
@@ -62,7 +64,8 @@ pub struct Node {
     broker: Option<Arc<Broker>>,
     /// Those of clients; `None` without the role `broker`.
     connections: Option<Arc<Connections>>,
-    objects: Arc<dyn ObjectStorage>,
+    /// How the object store is opened again.
+    opener: Opener,
     tasks: Tasks,
     addresses: Addresses,
     recovered: u64,
@@ -220,7 +223,7 @@ impl Node {
             recovered,
             broker,
             connections,
-            objects: stores.objects,
+            opener: stores.opener,
             tasks: tasks.clone(),
             addresses,
             commit: machine.commit,
@@ -339,27 +342,6 @@ impl Node {
         Ok(())
     }
 
-    /// Stops a node whose epoch was fenced, and which starts again in this process. It waits for as long as anything writes
-    /// to the files of the node, because the next start opens them; and until the store answers, because the next start
-    /// gets no further before. Meanwhile a controller keeps its vote, and is the active one if it was (W11).
-    ///
-    /// # Errors
-    /// [`NodeError`]; every acknowledged record is in the write-ahead log.
-    pub(crate) async fn stop_epoch(self) -> Result<(), NodeError> {
-        let stopped = self.end_broker(None).await;
-        // both arms are cancellation safe
-        tokio::select! {
-            () = fence::until_store_answers(&*self.objects, self.config.node_id) => {}
-            // it is no controller any more either
-            _why = self.metadata.ended() => {}
-        }
-        self.tasks.stop().await;
-        // without this the metadata would go on, even if the node is dropped
-        let ended = self.metadata.shutdown().await;
-        stopped?;
-        Ok(ended?)
-    }
-
     /// Ends the work for clients, then the streams and the node epoch. What a controller does goes on.
     async fn end_broker(&self, wal_within: Option<Duration>) -> Result<(), StreamError> {
         if let Some(broker) = &self.broker {
@@ -375,9 +357,8 @@ impl Node {
         if let Some(broker) = &self.broker {
             let deadline = wal_within.map(|within| Instant::now() + within);
             stopped = broker.streams.shutdown(deadline).await;
-            // the log has ended, so nothing more is acknowledged, and other brokers may take over at once; of an epoch that
-            // was fenced the controllers know that, and to tell them again may need the vote of this node, which is away
-            // until it has started again
+            // The log has ended, so nothing more is acknowledged, and other brokers may take over at once. The controllers
+            // know it of an epoch that was fenced.
             if wal_within.is_some() {
                 registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
             }
