@@ -170,8 +170,11 @@ impl<'a> ClusterWorld<'a> {
         }
         if let Some(id) = self.without_store.filter(|_| self.store_fences == 0) {
             let member = &self.members[&id];
-            // a start waits for the store, and leads nothing; and the store may be away for all for a while
-            let is_due = member.host.starts.get() > 0 && self.store.faults() == 0;
+            // A start waits for the store, and leads nothing; the store may be away for all for a while; and a new active
+            // controller counts anew, as often as an operator changes the voters.
+            let is_due = member.host.starts.get() > 0
+                && self.store.faults() == 0
+                && self.shape.controllers.len() == 1;
             let asked = member.wire.refused().filter(|_| is_due);
             if asked.is_some_and(|at| at + plan::FENCED_AFTER < self.sim.elapsed()) {
                 return Err(format!(
