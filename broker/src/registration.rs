@@ -232,7 +232,7 @@ pub(crate) async fn close(
             }
             // an earlier attempt closed it: a closed epoch on the disk WAL leaves the metadata
             Err(ProposeError::Rejected(Rejection::Changed))
-                if is_repeat && !is_fenced(&metadata.image(), node, former) =>
+                if is_repeat && !is_unclosed(&metadata.image(), node, former) =>
             {
                 return Ok(());
             }
@@ -243,9 +243,8 @@ pub(crate) async fn close(
     }
 }
 
-fn is_fenced(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> bool {
-    let own = image.node(node);
-    own.is_some_and(|own| own.fenced().any(|(fenced, _)| fenced == epoch))
+fn is_unclosed(image: &MetadataImage, node: NodeId, epoch: NodeEpoch) -> bool {
+    image.node(node).is_some_and(|own| own.is_unclosed(epoch))
 }
 
 /// Waits until the active controller has heard that this broker serves, and has given every partition that former epochs

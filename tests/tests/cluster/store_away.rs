@@ -10,7 +10,7 @@ use highwater_tests::{Cluster, produce_request, producer_id, until};
 use crate::served::{PARTITIONS, batch_of, holds, leaders, led_by, send};
 use crate::stores::Stores;
 
-/// A broker asks to be fenced after three of these.
+/// A broker that alone does not reach the store is fenced after three of these, and after 6 s at the earliest.
 const SESSION: Duration = Duration::from_secs(1);
 /// The records of each partition before the store goes.
 const BEFORE: i32 = 5;

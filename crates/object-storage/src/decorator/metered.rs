@@ -12,7 +12,7 @@ use futures::stream::BoxStream;
 
 use tokio::time::Instant;
 
-use super::reach::{Asked, Reach, Reached};
+use super::reach::{Reach, Reached};
 use crate::metrics::{BYTES, PUT_OLDEST, REQUEST_SECONDS, REQUESTS};
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
@@ -154,10 +154,6 @@ impl RequestCounts {
         self.reach.reached()
     }
 
-    fn ask(&self) -> Asked<'_> {
-        self.reach.ask()
-    }
-
     /// Sets the gauges to their present values.
     pub fn sample(&self) {
         for class in [IoClass::Wal, IoClass::Upload] {
@@ -273,7 +269,7 @@ impl ObjectStorage for Metered {
         let _timer = Timer::start(RequestKind::Put);
         let _put = self.counts.begin_put(class);
         let bytes = body.iter().map(|part| part.len() as u64).sum();
-        let asked = self.counts.ask();
+        let asked = self.counts.reach.ask();
         let put = self.inner.put(key, body, mode, class).await;
         asked.ended(&put);
         let ended = put.as_ref().map(|_| bytes);
@@ -288,7 +284,7 @@ impl ObjectStorage for Metered {
         class: IoClass,
     ) -> Result<Bytes, StorageError> {
         let _timer = Timer::start(RequestKind::Get);
-        let asked = self.counts.ask();
+        let asked = self.counts.reach.ask();
         let got = self.inner.get(key, range, class).await;
         asked.ended(&got);
         let ended = got.as_ref().map(|got| got.len() as u64);
@@ -303,7 +299,7 @@ impl ObjectStorage for Metered {
         class: IoClass,
     ) -> Result<(Bytes, u64), StorageError> {
         let _timer = Timer::start(RequestKind::Get);
-        let asked = self.counts.ask();
+        let asked = self.counts.reach.ask();
         let got = self.inner.get_suffix(key, bytes, class).await;
         asked.ended(&got);
         let ended = got.as_ref().map(|(got, _)| got.len() as u64);
@@ -322,7 +318,7 @@ impl ObjectStorage for Metered {
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), StorageError> {
         let _timer = Timer::start(RequestKind::Delete);
-        let asked = self.counts.ask();
+        let asked = self.counts.reach.ask();
         let deleted = self.inner.delete(keys).await;
         asked.ended(&deleted);
         let ended = deleted.as_ref().map(|()| 0);

@@ -200,7 +200,6 @@ impl Weak<'_> {
         if let Some(broker) = self.without_store {
             let cut = Failure::cut_store(broker, STORE_CUT);
             cut.put(&mut plan, SETTLED + a_while(rng));
-            plan.sort_by_key(|(at, _)| *at);
             return plan;
         }
         for _ in 0..2 + rng.below(FAILURES) {
