@@ -23,7 +23,7 @@ use crate::scenario::Scenario;
 use crate::store::SimStore;
 use crate::wire::Wire;
 use crate::workload::Clients;
-use crate::{Crash, Disk, Options, Outcome, StoreKind, Trace, Trouble, WalOfRun};
+use crate::{Crash, Disk, Options, Outcome, StoreKind, Trace, WalOfRun};
 
 /// How long a broker may be silent before it is fenced.
 const SESSION: Duration = Duration::from_millis(SESSION_MS);
@@ -300,7 +300,7 @@ impl<'a> ClusterWorld<'a> {
             }
             Act::Hold(one, other) => self.hold(one, other),
             Act::Release(one, other) => self.release(one, other),
-            Act::SlowDisk(id) => self.members[&id].host.disk.befalls(Some(Trouble::DataSlow)),
+            Act::SlowDisk(id, slow) => self.members[&id].host.disk.befalls(Some(slow)),
             Act::MendDisk(id) => self.members[&id].host.disk.befalls(None),
             Act::CutStore(id) => self.members[&id].wire.set_cut(true),
             Act::MendStore(id) => self.members[&id].wire.set_cut(false),

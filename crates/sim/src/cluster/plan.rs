@@ -7,7 +7,7 @@ use highwater_types::NodeId;
 
 use super::SESSION_MS;
 use super::shape::Shape;
-use crate::Crash;
+use crate::{Crash, Trouble};
 
 /// Something that happens to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub(super) enum Act {
     Pause(NodeId),
     /// The node's process goes on.
     Continue(NodeId),
-    /// The node's disk takes long for each write and each sync.
-    SlowDisk(NodeId),
+    /// The node's disk takes long for each write and each sync, of all files or of logs.
+    SlowDisk(NodeId, Trouble),
     /// The node's disk is as fast as ever.
     MendDisk(NodeId),
 }
@@ -69,7 +69,7 @@ impl Act {
             | Self::MendStore(id)
             | Self::Pause(id)
             | Self::Continue(id)
-            | Self::SlowDisk(id)
+            | Self::SlowDisk(id, _)
             | Self::MendDisk(id) => (id, None),
         };
         [one].into_iter().chain(other)
@@ -84,7 +84,7 @@ impl Act {
             | Self::Hold(..)
             | Self::CutStore(_)
             | Self::Pause(_)
-            | Self::SlowDisk(_) => true,
+            | Self::SlowDisk(..) => true,
             Self::Start(_)
             | Self::Mend(_)
             | Self::Release(..)
@@ -166,8 +166,8 @@ impl Failure {
         Self::now(Act::CutStore(id), Act::MendStore(id), lasts)
     }
 
-    fn slow_disk(id: NodeId, lasts: Duration) -> Self {
-        Self::now(Act::SlowDisk(id), Act::MendDisk(id), lasts)
+    fn slow_disk(id: NodeId, slow: Trouble, lasts: Duration) -> Self {
+        Self::now(Act::SlowDisk(id, slow), Act::MendDisk(id), lasts)
     }
 
     fn after(self, delay: Duration) -> Self {
@@ -228,14 +228,14 @@ impl Weak<'_> {
                 Failure::now(Act::Cut(way), Act::Mend(way), a_while * 2)
             }
             9 => Failure::cut_store(any, a_while * 2),
-            10 => Failure::slow_disk(any, a_while * 2),
+            10 => Failure::slow_disk(any, Trouble::DataSlow, a_while * 2),
             11..=12 => Failure::pause(broker, a_while * 2),
             13 => Failure::pause(broker, about_a_session(rng)),
             14 => Failure::pause(controller, a_while),
             15..=16 => return self.lost_answers(rng, broker),
             17..=18 => return self.late_messages(rng, broker),
             19..=20 => return self.sealers_that_meet(rng, broker),
-            21 => return self.power_of_a_slow_disk(rng, controller),
+            21 => return self.power_of_a_slow_log(rng, controller),
             22 => return self.power_of_a_voter(rng, controller),
             // the power of all controllers fails, and each of them is back after another time
             _ => return self.all_controllers(|id| Failure::power(id, ms(rng, SESSION_MS))),
@@ -297,12 +297,13 @@ impl Weak<'_> {
         [away].into_iter().chain(others.map(cut)).collect()
     }
 
-    /// The power of a controller fails whose disk is slow: the others have what it has not written yet, and it may have
-    /// applied that.
-    fn power_of_a_slow_disk(&self, rng: &SeededRng, controller: NodeId) -> Vec<Failure> {
+    /// The power of a controller fails whose log is written slowly: the others have what it has not written yet, and it
+    /// may have applied that, and have a snapshot of it (D2).
+    fn power_of_a_slow_log(&self, rng: &SeededRng, controller: NodeId) -> Vec<Failure> {
         let delay = ms(rng, 2 * SESSION_MS);
         let power = Failure::power(controller, ms(rng, SESSION_MS)).after(delay);
-        vec![Failure::slow_disk(controller, delay * 2), power]
+        let slow = Failure::slow_disk(controller, Trouble::LogsSlow, delay * 2);
+        vec![slow, power]
     }
 
     /// A controller stands still until the others may have elected another one. The power of one of these fails and is back

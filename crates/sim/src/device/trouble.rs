@@ -21,6 +21,8 @@ pub enum Trouble {
     Full,
     /// Writes and syncs of other files are late.
     DataSlow,
+    /// Writes and syncs of logs (`*.log`) are late, and those of other files are not.
+    LogsSlow,
 }
 
 /// By how much an operation is late at most.
@@ -44,7 +46,9 @@ impl Trouble {
             Self::PutsStall => writes,
             Self::GetsStall => !writes,
             Self::StoreStalls => true,
-            Self::StoreFull | Self::DataFull | Self::Full | Self::DataSlow => false,
+            Self::StoreFull | Self::DataFull | Self::Full | Self::DataSlow | Self::LogsSlow => {
+                false
+            }
         };
         stalls && path.starts_with("/objects")
     }
@@ -56,14 +60,20 @@ impl Trouble {
             Self::StoreFull => of_objects,
             Self::DataFull => !of_objects,
             Self::Full => true,
-            Self::PutsStall | Self::GetsStall | Self::StoreStalls | Self::DataSlow => false,
+            Self::PutsStall
+            | Self::GetsStall
+            | Self::StoreStalls
+            | Self::DataSlow
+            | Self::LogsSlow => false,
         }
     }
 
     /// By how many milliseconds a write or a sync is late.
     pub(super) fn lateness_ms(self, path: &Path, rng: &SeededRng) -> u64 {
         match self {
-            Self::DataSlow if !path.starts_with("/objects") => rng.below(SLOW_MAX_MS),
+            Self::DataSlow if path.starts_with("/objects") => 0,
+            Self::LogsSlow if path.extension().is_none_or(|it| it != "log") => 0,
+            Self::DataSlow | Self::LogsSlow => rng.below(SLOW_MAX_MS),
             _ => 0,
         }
     }
