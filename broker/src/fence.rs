@@ -39,12 +39,17 @@ pub(crate) async fn watch(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infa
 /// Ends the log of a broker that is fenced before its start is over, because the next start opens the same files (W11).
 /// Returns the error of the start.
 pub(crate) async fn end_start(broker: &Broker) -> NodeError {
-    broker.streams.fence(FENCED_ANSWER);
-    if let Err(error) = broker.streams.shutdown(None).await {
+    end_log(&broker.streams).await;
+    ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
+}
+
+/// Ends the log of a start that was fenced, and waits for as long as anything writes to its files.
+pub(crate) async fn end_log(streams: &ObjectStreamStore) {
+    streams.fence(FENCED_ANSWER);
+    if let Err(error) = streams.shutdown(None).await {
         let error = reasons(&error);
         tracing::debug!(error, "the log of a fenced start has ended");
     }
-    ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
 }
 
 async fn watch_image(broker: &Arc<Broker>) -> Infallible {

@@ -1,26 +1,20 @@
-//! A node that starts again by itself when its epoch was fenced (W11).
+//! A node whose broker starts again by itself when its epoch was fenced (W11).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use highwater_runtime::{Backoff, reasons};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::node::{Machine, Node, NodeEnd, NodeError};
+use crate::node::{Machine, Node, NodeEnd, NodeError, rests};
 
-/// The bounds of the wait before a start that follows a fence. The wait grows while fences follow each other, so that
-/// two nodes that fence each other don't load the controllers.
-const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-/// How long a stop waits for a node that was fenced and has not started again.
-const STARTING_STOP_MAX: Duration = Duration::from_secs(10);
-/// A node that has run for so long starts again after the shortest wait.
+/// A broker that has run for so long starts again after the shortest wait.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// A node in a process. When its epoch is fenced, the node starts again as a new epoch, on the same addresses and with the
-/// same data directory, and the process goes on.
+/// A node in a process. When its epoch is fenced, its broker starts again as a new epoch, on the same addresses and with the
+/// same data directory; what the node does as a controller goes on, and so does the process.
 pub struct NodeProcess {
     machine: Machine,
     stage: Stage,
@@ -30,10 +24,13 @@ pub struct NodeProcess {
     stop: watch::Sender<bool>,
 }
 
+/// A node whose broker has started again, with the waits that are left for the next time; `None` if the process was told to
+/// stop.
+type StartedAgain = Option<(Node, Backoff)>;
+
 enum Stage {
     Running(Box<Node>, Instant),
-    /// The next start, with the waits that are left for those after it.
-    Starting(BoxFuture<'static, Result<(Node, Backoff), NodeError>>),
+    Starting(BoxFuture<'static, Result<StartedAgain, NodeError>>),
     /// The node can't go on, and is gone.
     Gone(String),
 }
@@ -45,16 +42,13 @@ impl std::fmt::Debug for NodeProcess {
 }
 
 impl NodeProcess {
-    /// Starts a node. A start whose epoch is fenced before it is over, because it was slow or cut off, is tried again as
-    /// a new epoch.
+    /// Starts a node.
     ///
     /// # Errors
     /// [`NodeError`].
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
         let mut rests = rests(&machine);
-        let (config, addresses) = Node::bind(config, &machine).await?;
-        let start = || Node::start_on(Arc::clone(&config), &machine, addresses.clone());
-        let node = until_started(start, NodeError::is_fence, &mut rests).await?;
+        let node = Node::start_resting(config, machine.clone(), &mut rests).await?;
         Ok(Self {
             rests,
             machine,
@@ -70,7 +64,7 @@ impl NodeProcess {
         self.fences.subscribe()
     }
 
-    /// The node; `None` between two starts.
+    /// The node; `None` while its broker starts again.
     #[must_use]
     pub fn node(&self) -> Option<&Node> {
         match &self.stage {
@@ -79,8 +73,8 @@ impl NodeProcess {
         }
     }
 
-    /// Starts the node again each time its epoch is fenced. Resolves, with the reason, when it can't go on. Cancellation
-    /// safe: the next call goes on with a start that was begun.
+    /// Starts the broker again each time its epoch is fenced. Resolves, with the reason, when the node can't go on.
+    /// Cancellation safe: the next call goes on with a start that was begun.
     pub async fn ended(&mut self) -> String {
         loop {
             match &mut self.stage {
@@ -88,17 +82,21 @@ impl NodeProcess {
                     NodeEnd::Fenced(reason) => self.begin_again(&reason),
                     NodeEnd::Failed(why) => return why,
                 },
-                Stage::Starting(starting) => match starting.await {
-                    Ok((node, rests)) => {
-                        self.rests = rests;
-                        self.stage = Stage::Running(Box::new(node), Instant::now());
-                    }
-                    Err(error) => {
-                        let why = reasons(&error);
-                        let why = format!("the node was fenced and does not start again: {why}");
-                        self.stage = Stage::Gone(why);
-                    }
-                },
+                Stage::Starting(starting) => {
+                    self.stage = match starting.await {
+                        Ok(Some((node, rests))) => {
+                            self.rests = rests;
+                            Stage::Running(Box::new(node), Instant::now())
+                        }
+                        Ok(None) => Stage::Gone("the process is told to stop".to_owned()),
+                        Err(error) => {
+                            let why = reasons(&error);
+                            Stage::Gone(format!(
+                                "the node was fenced and does not start again: {why}"
+                            ))
+                        }
+                    };
+                }
                 Stage::Gone(why) => return why.clone(),
             }
         }
@@ -117,88 +115,30 @@ impl NodeProcess {
             "the node was fenced and starts again as a new epoch"
         );
         self.fences.send_modify(|fences| *fences += 1);
-        let stop = self.stop.subscribe();
-        let starting = start_again(*node, self.machine.clone(), self.rests.clone(), stop);
+        let starting = node.start_again(self.rests.clone(), self.stop.subscribe());
         self.stage = Stage::Starting(Box::pin(starting));
     }
 
-    /// Stops the node cleanly.
+    /// Stops the node cleanly. A start of the broker that is under way ends as if the process was killed.
     ///
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(self) -> Result<(), NodeError> {
         match self.stage {
             Stage::Running(node, _) => node.stop().await,
-            Stage::Starting(mut starting) => {
+            Stage::Starting(starting) => {
                 self.stop.send_replace(true);
-                match timeout(STARTING_STOP_MAX, &mut starting).await {
-                    Ok(Ok((node, _))) => return node.stop().await,
-                    Ok(Err(error)) => {
-                        let error = reasons(&error);
-                        tracing::info!(error, "stopped before the fenced node has started again");
-                    }
-                    Err(_elapsed) => {
-                        tracing::warn!(
-                            "stopped within the start of a fenced node: its disk may hang"
-                        );
-                        // the lock of the data directory is held until the process has ended
-                        std::mem::forget(starting);
+                match starting.await? {
+                    Some((node, _)) => node.stop().await,
+                    None => {
+                        tracing::info!("stopped before the fenced broker has started again");
+                        Ok(())
                     }
                 }
-                Ok(())
             }
             Stage::Gone(_) => Ok(()),
         }
     }
-}
-
-/// Stops a node that was fenced, and starts it again until a start succeeds or is refused.
-async fn start_again(
-    fenced: Node,
-    machine: Machine,
-    mut rests: Backoff,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(Node, Backoff), NodeError> {
-    let (config, addresses) = fenced.again();
-    let rest = rests.next_wait();
-    if !fenced.end_epoch((&machine, rest), &mut stop).await? {
-        return Err(NodeError::Ended("the process is told to stop".to_owned()));
-    }
-    let start = || Node::start_on(config.clone(), &machine, addresses.clone());
-    let node = until_started(start, passes, &mut rests).await?;
-    Ok((node, rests))
-}
-
-/// Whether the reason passes for which a node that ran before does not start: its configuration is right, and what is away
-/// comes back.
-fn passes(error: &NodeError) -> bool {
-    error.is_fence() || error.is_outage()
-}
-
-/// Tries to start until a start succeeds or fails for a reason that does not pass.
-async fn until_started<'a, T>(
-    start: impl Fn() -> BoxFuture<'a, Result<T, NodeError>>,
-    passes: impl Fn(&NodeError) -> bool,
-    rests: &mut Backoff,
-) -> Result<T, NodeError> {
-    loop {
-        match start().await {
-            Err(error) if passes(&error) => {
-                let why = reasons(&error);
-                match error.is_fence() {
-                    true => tracing::warn!(why, "the node was fenced while it started"),
-                    false => tracing::warn!(why, "the node cannot start now; trying again"),
-                }
-            }
-            started => return started,
-        }
-        sleep(rests.next_wait()).await;
-    }
-}
-
-fn rests(machine: &Machine) -> Backoff {
-    let (first, max) = REST;
-    Backoff::new(first, max, machine.rng.clone())
 }
 
 #[cfg(test)]
@@ -206,19 +146,21 @@ mod tests {
     use std::net::SocketAddr;
     use std::path::Path;
     use std::pin::pin;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicI32, Ordering};
 
     use bytes::Bytes;
-    use futures::FutureExt;
     use highwater_client::{Connection, Error, Options, Producer};
     use highwater_io::net::TcpNetwork;
     use highwater_kraft_meta::command::{AllocateProducerIds, FenceEpoch};
     use highwater_kraft_meta::{Action, MetadataStore, ProposeError, Rejection};
-    use highwater_object_storage::{Failure, Hooked, MemoryStorage, OpenError, Plan};
+    use highwater_object_storage::{
+        Failure, Hooked, IoClass, MemoryStorage, ObjectStorage, Plan, PutMode, layout,
+    };
     use highwater_protocol::records::{BatchBuilder, Codec, ProducerFields};
-    use highwater_runtime::SeededRng;
-    use highwater_types::NodeEpoch;
-    use highwater_wal::WalError;
+    use highwater_runtime::{TaskKind, Tasks};
+    use highwater_types::{NodeEpoch, NodeId, ObjectId, ObjectKind};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::fixture::{self, one_partition};
@@ -268,6 +210,8 @@ mod tests {
         process: NodeProcess,
         metadata: Arc<dyn MetadataStore>,
         store: Arc<Hooked>,
+        /// The tasks that go on.
+        tasks: Tasks,
         /// The epoch that was fenced.
         former: NodeEpoch,
     }
@@ -292,7 +236,8 @@ mod tests {
         let store = Arc::new(Hooked::new(store, |_| Plan::pass()));
         let process = NodeProcess::start(on_objects(dir), with_store(&store)).await;
         let mut process = process.expect("starts");
-        let metadata = Arc::clone(&process.node().expect("runs").broker().metadata);
+        let node = process.node().expect("runs");
+        let (metadata, tasks) = (Arc::clone(&node.broker().metadata), node.tasks().clone());
         let asked = Arc::new(AtomicI32::new(0));
         let asking = Arc::clone(&asked);
         store.set_hook(move |request| {
@@ -316,8 +261,32 @@ mod tests {
             process,
             metadata,
             store,
+            tasks,
             former,
         }
+    }
+
+    /// Checks that the quorum, which is this node alone, decides.
+    async fn decides(metadata: &Arc<dyn MetadataStore>) {
+        assert_eq!(metadata.check(), Ok(()));
+        let ids = AllocateProducerIds::default();
+        let decided = metadata.propose(Action::AllocateProducerIds(ids).into());
+        let decided = decided.await;
+        let is_decided = !matches!(decided, Err(ProposeError::Unavailable(_)));
+        assert!(is_decided, "{decided:?}");
+    }
+
+    /// Waits until the broker has started again.
+    async fn started(process: &mut NodeProcess, former: NodeEpoch) {
+        let until_started = async {
+            while process.node().is_none() {
+                let starts = timeout(Duration::from_millis(100), process.ended());
+                assert!(starts.await.is_err(), "it goes on");
+            }
+        };
+        let until_started = timeout(Duration::from_secs(60), until_started);
+        until_started.await.expect("it starts");
+        assert!(process.node().expect("runs").broker().epoch > former);
     }
 
     // W11: without the store a start would get no further
@@ -329,19 +298,32 @@ mod tests {
             metadata,
             store,
             former,
+            ..
         } = waiting(dir.path()).await;
-        assert_eq!(metadata.check(), Ok(()));
-        let ids = AllocateProducerIds::default();
-        let decided = metadata.propose(Action::AllocateProducerIds(ids).into());
-        let decided = decided.await;
-        let is_decided = !matches!(decided, Err(ProposeError::Unavailable(_)));
-        assert!(is_decided, "{decided:?}");
-        store.set_hook(|_| Plan::pass());
-        while process.node().is_none() {
-            let starts = timeout(Duration::from_millis(100), process.ended());
-            assert!(starts.await.is_err(), "it goes on");
+        decides(&metadata).await;
+        // the store answers, until the broker has begun to start
+        let asked = Arc::new(AtomicI32::new(0));
+        let asking = Arc::clone(&asked);
+        store.set_hook(move |request| match request.key.as_str().contains("/0/") {
+            true => Plan::pass(),
+            false => {
+                asking.fetch_add(1, Ordering::Relaxed);
+                Plan::fail(Failure::Failed("no connection"))
+            }
+        });
+        let begins = async {
+            while asked.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            why = process.ended() => panic!("{why}"),
+            () = begins => {}
         }
-        assert!(process.node().expect("runs").broker().epoch > former);
+        decides(&metadata).await;
+        store.set_hook(|_| Plan::pass());
+        started(&mut process, former).await;
+        decides(&metadata).await;
         process.stop().await.expect("stops");
     }
 
@@ -354,6 +336,7 @@ mod tests {
             metadata,
             store,
             former,
+            ..
         } = waiting(dir.path()).await;
         process.stop().await.expect("stops");
         metadata.check().expect_err("it has ended");
@@ -376,6 +359,18 @@ mod tests {
         metadata.shutdown().await.expect("ends");
         let why = process.ended().await;
         assert!(why.contains("the metadata ended"), "{why}");
+    }
+
+    // D3: the same holds for a task that the node cannot do without
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_that_loses_a_task_of_the_controller_ends_the_process() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Waiting {
+            mut process, tasks, ..
+        } = waiting(dir.path()).await;
+        tasks.spawn(TaskKind::Reaper, async {});
+        let why = process.ended().await;
+        assert!(why.contains("the task Reaper returned"), "{why}");
     }
 
     // W11, E2: on both kinds of log
@@ -510,59 +505,26 @@ mod tests {
         }
     }
 
-    // W11: the controllers may be about to start again themselves, and the store may have a bad minute
-    #[tokio::test(start_paused = true)]
-    async fn a_start_that_finds_no_answer_is_tried_again_and_one_that_is_refused_is_not() {
-        let store = |is_reached| match is_reached {
-            true => OpenError::Refused {
-                url: "s3://b".to_owned(),
-                reason: "a rule expires objects".to_owned(),
-            },
-            false => OpenError::Unreachable {
-                url: "s3://b".to_owned(),
-                reason: "no answer".to_owned(),
-            },
-        };
-        // the store was opened, and does not give the log
-        let away = || WalError::Unavailable {
-            reason: "503".to_owned(),
-            path: "wal/1".to_owned(),
-        };
-        let starts = std::cell::Cell::new(0);
-        let start = |last: fn() -> Result<u8, NodeError>| {
-            starts.set(starts.get() + 1);
-            let unavailable = || ProposeError::Unavailable("no controller".to_owned());
-            let started = match starts.get() {
-                1 => Err(unavailable().into()),
-                2 => Err(store(false).into()),
-                3 => Err(ProposeError::Rejected(Rejection::Fenced(NodeEpoch(3))).into()),
-                4 => Err(away().into()),
-                _ => last(),
-            };
-            std::future::ready(started).boxed()
-        };
-        let mut rests = Backoff::new(REST.0, REST.1, SeededRng::from_seed(1));
-        let started = until_started(|| start(|| Ok(7)), passes, &mut rests).await;
-        assert_eq!((started.ok(), starts.get()), (Some(7), 5));
-        let refused = until_started(
-            || std::future::ready(Err::<u8, _>(store(true).into())).boxed(),
-            passes,
-            &mut rests,
-        );
-        assert!(matches!(refused.await, Err(NodeError::Storage(_))));
-    }
-
     // a node that can't start again ends, with the reason
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fenced_node_whose_start_is_refused_ends_the_process() {
         let dir = tempfile::tempdir().expect("a directory");
-        let config = fixture::config(dir.path(), &[]);
-        let process = NodeProcess::start(config, Machine::real()).await;
-        let mut process = process.expect("starts");
-        fence(&process).await;
-        std::fs::write(dir.path().join("meta.properties"), "foreign=1\n").expect("is written");
+        let Waiting {
+            mut process, store, ..
+        } = waiting(dir.path()).await;
+        store.set_hook(|_| Plan::pass());
+        // R3: the metadata does not know this epoch
+        let later = layout::object(ObjectId {
+            node: NodeId(1),
+            epoch: NodeEpoch(1000),
+            kind: ObjectKind::Wal,
+            number: 0,
+        });
+        let body = vec![Bytes::from_static(b"x")];
+        let put = store.put(&later, body, PutMode::IfAbsent, IoClass::Start);
+        put.await.expect("is put");
         let why = process.ended().await;
-        assert!(why.contains("was not written by Highwater"), "{why}");
+        assert!(why.contains("(R3)"), "{why}");
         process.stop().await.expect("there is nothing to stop");
     }
 }

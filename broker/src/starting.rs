@@ -23,6 +23,13 @@ pub(crate) enum Phase {
     Recovery(ObjectStreamStore),
     /// Partitions are being opened.
     Partitions(Arc<Broker>),
+    /// The epoch of the broker was fenced, and the broker has not begun to start again.
+    Fenced {
+        /// Why not.
+        why: String,
+        /// What the node still does, if it is a controller.
+        controller: Option<ControllerSampler>,
+    },
     /// The start of a broker is over.
     Serving(Sampler),
     /// The start of a controller that is no broker is over.
@@ -46,6 +53,7 @@ impl Phase {
             Self::Recovery(_) => 3,
             Self::Partitions(_) => 4,
             Self::Serving(_) | Self::Controlling(_) => 5,
+            Self::Fenced { .. } => 1,
         }
     }
 
@@ -53,6 +61,7 @@ impl Phase {
         match self {
             Self::Metadata => "being opened".to_owned(),
             Self::WriteAheadLog => "being read".to_owned(),
+            Self::Fenced { why, .. } => format!("the broker was fenced and starts again: {why}"),
             Self::ObjectStore => "being opened".to_owned(),
             Self::Recovery(streams) => recovering(streams),
             Self::Partitions(broker) => {

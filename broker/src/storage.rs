@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep};
 use crate::config::{Advertised, Config};
 use crate::controller::Reaper;
 use crate::data_dir::DataDir;
+use crate::fence;
 use crate::heartbeats::Heartbeats;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
@@ -41,10 +42,11 @@ use crate::wal::{FoundLogs, Logs, catch_up};
 /// What a start finds: the stores, the logs of a broker, and the lock of the data directory.
 pub(crate) type Found = (Stores, Option<FoundLogs>, DirLock);
 
-/// How often a node that was fenced tries to open a store that gives no answer.
+/// How often a broker that was fenced tries to open a store that gives no answer.
 const STORE_REST: Duration = Duration::from_secs(1);
 
 /// The stores of a node, open and unchanged. They serve both roles of a node, the controller's and the broker's.
+#[derive(Debug)]
 pub(crate) struct Stores {
     pub(crate) metadata: Arc<dyn MetadataStore>,
     pub(crate) objects: Arc<dyn ObjectStorage>,
@@ -68,14 +70,15 @@ pub(crate) struct BrokerStreams {
 }
 
 /// Opens the metadata, reads the WAL, and opens the object store. The lock is the data directory's. A node without the
-/// role `controller` follows the metadata of the controllers, and one without the role `broker` has no WAL.
+/// role `controller` follows the metadata of the controllers, and one without the role `broker` has no WAL. The first
+/// tasks are the node's, and the others its broker's.
 ///
 /// # Errors
 /// [`NodeError`].
 pub(crate) async fn open(
     config: &Config,
     machine: &Machine,
-    tasks: &Tasks,
+    (tasks, of_broker): (&Tasks, &Tasks),
     phase: &watch::Sender<Phase>,
     controllers: &Arc<NetworkTransport>,
 ) -> Result<Found, NodeError> {
@@ -92,6 +95,7 @@ pub(crate) async fn open(
         None => Arc::new(observe(machine, controllers, tasks).await?),
     };
     controllers.describe_by(&metadata);
+    let tasks = (tasks, of_broker);
     match look(config, machine, tasks, phase, (&metadata, &data_dir)).await {
         Ok((stores, logs)) => {
             if let Some(voter) = voter {
@@ -118,7 +122,7 @@ pub(crate) async fn end(metadata: &dyn MetadataStore) {
 async fn look(
     config: &Config,
     machine: &Machine,
-    tasks: &Tasks,
+    (tasks, of_broker): (&Tasks, &Tasks),
     phase: &watch::Sender<Phase>,
     (metadata, data_dir): (&Arc<dyn MetadataStore>, &DataDir),
 ) -> Result<(Stores, Option<FoundLogs>), NodeError> {
@@ -148,7 +152,7 @@ async fn look(
         requests,
     } = open_objects(config, machine, tasks, opener).await?;
     let logs = match logs {
-        Some(logs) => Some(logs.read_objects(&objects, tasks).await?),
+        Some(logs) => Some(logs.read_objects(&objects, of_broker).await?),
         None => None,
     };
     data_dir.remember().await?;
@@ -163,6 +167,23 @@ async fn look(
         directory,
     };
     Ok((stores, logs))
+}
+
+/// Reads the logs of a broker that was fenced, for its next start beside stores that are open.
+///
+/// # Errors
+/// [`NodeError`].
+pub(crate) async fn find_logs(
+    config: &Config,
+    machine: &Machine,
+    of_broker: &Tasks,
+    phase: &watch::Sender<Phase>,
+    stores: &Stores,
+) -> Result<FoundLogs, NodeError> {
+    catch_up(&*stores.metadata).await;
+    phase.send_replace(Phase::WriteAheadLog);
+    let logs = read_disk(config, machine, &stores.metadata, stores.directory).await?;
+    Ok(logs.read_objects(&stores.objects, of_broker).await?)
 }
 
 impl FoundLogs {
@@ -237,7 +258,12 @@ impl FoundLogs {
         };
         tasks.spawn(TaskKind::Takeover, takeover.run());
         heartbeats.serve();
-        registration::wait_for_leaders(metadata, (node, epoch), &heartbeats).await?;
+        let given = registration::wait_for_leaders(metadata, (node, epoch), &heartbeats).await;
+        if let Err(fenced) = given {
+            // the next start opens the same files
+            fence::end_log(&streams).await;
+            return Err(fenced.into());
+        }
         Ok(BrokerStreams {
             streams,
             epoch,
@@ -392,9 +418,16 @@ pub(crate) fn observe<'a>(
     .boxed()
 }
 
-/// Waits until a start would open the object store, or would be refused for a reason that does not pass. Cancellation safe.
-pub(crate) async fn until_opens(config: &Config, machine: &Machine, tasks: &Tasks, opener: Opener) {
-    let mut is_told = false;
+/// Waits until a start would open the object store, or would be refused for a reason that does not pass. Each reason to wait
+/// is told. Cancellation safe.
+pub(crate) async fn until_opens(
+    config: &Config,
+    machine: &Machine,
+    tasks: &Tasks,
+    opener: Opener,
+    told: impl Fn(String),
+) {
+    let mut is_logged = false;
     loop {
         // credentials are fetched for this attempt alone
         let tasks = Tasks::new(tasks.control().clone());
@@ -403,12 +436,13 @@ pub(crate) async fn until_opens(config: &Config, machine: &Machine, tasks: &Task
         let Err(error) = opened else {
             return;
         };
-        if !std::mem::replace(&mut is_told, true) {
+        if !std::mem::replace(&mut is_logged, true) {
             tracing::warn!(
                 error,
-                "the object store does not answer: the node starts again once it does"
+                "the object store cannot be used: the broker starts again once it can"
             );
         }
+        told(error);
         sleep(STORE_REST).await;
     }
 }
@@ -497,7 +531,8 @@ mod tests {
         let data_dir = DataDir::open(&config, &machine).await.expect("opens");
         let phase = watch::Sender::new(Phase::WriteAheadLog);
         let followed: Arc<dyn MetadataStore> = Arc::<FaultyMetadata>::clone(&metadata);
-        let found = look(&config, &machine, &tasks, &phase, (&followed, &data_dir)).await;
+        let both = (&tasks, &tasks);
+        let found = look(&config, &machine, both, &phase, (&followed, &data_dir)).await;
         let (_, logs) = found.expect("nothing refuses it");
         assert_eq!(logs.expect("it is a broker").after, epoch);
         metadata.shutdown().await.expect("stops");

@@ -76,6 +76,12 @@ impl Admin {
         match self.phase() {
             Phase::Serving(sampler) => sampler.sample().await,
             Phase::Controlling(sampler) => sampler.sample().await,
+            Phase::Fenced { controller, .. } => {
+                sampled::sample_fenced();
+                if let Some(sampler) = controller {
+                    sampler.sample().await;
+                }
+            }
             _starting => {}
         }
         self.metrics.render()

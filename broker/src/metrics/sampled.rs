@@ -117,6 +117,13 @@ fn sample_controller(metadata: &dyn MetadataStore) {
     gauge!(BROKERS, "state" => "fenced").set(float(fenced));
 }
 
+/// Sets the gauges of a broker that was fenced: it leads nothing, and there is no last heartbeat of an epoch that has ended.
+pub(crate) fn sample_fenced() {
+    gauge!(HEARTBEAT_AGE).set(f64::NAN);
+    gauge!(PARTITIONS, "state" => "open").set(0.0);
+    gauge!(PARTITIONS, "state" => "not_open").set(0.0);
+}
+
 async fn sample_disk(device: &dyn Device, data_dir: &Path) {
     match device.bytes_free(data_dir).await {
         Ok(free) => gauge!(DISK_FREE).set(float(free)),

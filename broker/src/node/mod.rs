@@ -1,6 +1,6 @@
 //! The composition root: it builds a node on its machine, and stops it in reverse order.
 
-mod fenced;
+mod role;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,67 +9,51 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use highwater_io::DirLock;
-use highwater_kraft_meta::MetadataStore;
-use highwater_object_storage::Opener;
-use highwater_partition_log::ProducerMemory;
-use highwater_runtime::{ControlRuntime, TaskKind, Tasks, WorkPool, reasons};
-use highwater_s3stream::{ObjectStreamStore, StreamError};
-use highwater_types::NodeEpoch;
+use highwater_runtime::{Backoff, ControlRuntime, TaskKind, Tasks};
+use highwater_s3stream::StreamError;
 use highwater_wal::WalError;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use self::role::Role;
 use crate::addresses::{Addresses, Listening};
 use crate::banner::Banner;
+#[cfg(test)]
 use crate::broker::Broker;
 use crate::cluster::BrokerEndpoint;
-use crate::config::{Advertised, Config};
-use crate::controller::Balance;
-use crate::heartbeats::Heartbeats;
-use crate::memory::RequestBudgets;
-use crate::metrics::sampled::{ControllerSampler, Sampler};
-use crate::net::Connections;
-use crate::partitions::{FetchSessions, PartitionOpener, Partitions, handing_over};
+use crate::config::Config;
+use crate::metrics::sampled::ControllerSampler;
+use crate::partitions::handing_over;
 use crate::quorum::NetworkTransport;
-use crate::serving::serve;
 use crate::starting::Phase;
-use crate::storage::{BrokerStreams, Stores};
-use crate::wal::FoundLogs;
-use crate::{
-    api, controller, coordinators, fence, housekeeping, http, load, metrics, registration, storage,
-};
+use crate::storage::Stores;
+use crate::{controller, http, storage};
 
 pub use crate::give_up::{GivingUp, Loss};
 pub use crate::machine::Machine;
 pub use crate::node_error::{NodeEnd, NodeError};
 pub use crate::node_process::NodeProcess;
 
-/// A start waits for partitions as long as another one opens within this time; then it listens although the rest is not
-/// open.
-const OPENING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stop waits until the write-ahead log holds what was appended: no longer than the others would wait for a
 /// broker that died (A5).
 const WAL_STOP_MAX: Duration = Duration::from_secs(3);
-/// How long a stop waits until the requests in progress are answered (A5).
-const ANSWERS_STOP_MAX: Duration = Duration::from_secs(1);
 /// How long a stop waits until the metadata has ended, whose log may be on a disk that hangs (A5).
 const METADATA_STOP_MAX: Duration = Duration::from_secs(5);
+/// The bounds of the wait before a start of the broker that follows a fence.
+const REST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// A running node. If it is dropped before it is stopped, its tasks end at once.
 #[derive(Debug)]
 pub struct Node {
     config: Arc<Config>,
-    metadata: Arc<dyn MetadataStore>,
-    /// `None` without the role `broker`.
-    broker: Option<Arc<Broker>>,
-    /// Those of clients; `None` without the role `broker`.
-    connections: Option<Arc<Connections>>,
-    /// How the object store is opened again.
-    opener: Opener,
+    machine: Machine,
+    stores: Stores,
+    phase: watch::Sender<Phase>,
+    /// `None` without the role `broker`, and until its broker has started.
+    role: Option<Role>,
+    /// The tasks that do not end with the node epoch.
     tasks: Tasks,
     addresses: Addresses,
-    recovered: u64,
-    commit: &'static str,
     /// The lock of the data directory.
     lock: Option<DirLock>,
     _control: ControlRuntime,
@@ -86,9 +70,9 @@ impl Drop for Node {
 struct StartTasks(Tasks);
 
 impl StartTasks {
-    /// Leaves the tasks to the node.
-    fn hand_over(mut self) {
-        self.0 = Tasks::default();
+    /// Leaves the tasks to what was started.
+    fn hand_over(mut self) -> Tasks {
+        std::mem::take(&mut self.0)
     }
 }
 
@@ -100,15 +84,50 @@ impl Drop for StartTasks {
 
 impl Node {
     /// Starts a node: addresses, health and metrics, storage, partitions, listeners. The node is ready when this
-    /// returns; a client that connects before is answered then. If the future is dropped, the start ends as if the
-    /// process was killed.
+    /// returns; a client that connects before is answered then. A start of the broker whose epoch is fenced before it is
+    /// over, because it was slow or cut off, is tried again as a new epoch. If the future is dropped, the start ends as if
+    /// the process was killed.
     ///
     /// # Errors
     /// [`NodeError`]: a later start can go on from every change that was made, and a start that is refused has changed
     /// nothing.
     pub async fn start(config: Config, machine: Machine) -> Result<Self, NodeError> {
-        let (config, addresses) = Self::bind(config, &machine).await?;
-        Self::start_on(config, &machine, addresses).await
+        let mut rests = rests(&machine);
+        Self::start_resting(config, machine, &mut rests).await
+    }
+
+    /// [`Node::start`] with its waits. The future is of one type with no name, because the compiler would otherwise put a
+    /// copy of the whole start into each place that polls one.
+    pub(crate) fn start_resting(
+        config: Config,
+        machine: Machine,
+        rests: &mut Backoff,
+    ) -> BoxFuture<'_, Result<Self, NodeError>> {
+        async move {
+            let (mut node, found) = Self::open(config, machine).boxed().await?;
+            let Some(found) = found else {
+                return Ok(node);
+            };
+            let started = match node.start_broker(found).await {
+                Err(error) if error.is_fence() => {
+                    role::tell(&error);
+                    node.until_started(rests, NodeError::is_fence).await
+                }
+                started => started,
+            };
+            match started {
+                Ok(role) => {
+                    node.role = Some(role);
+                    Ok(node)
+                }
+                Err(error) => {
+                    // the lock is kept until nothing of this start works any more
+                    node.close(false).await;
+                    Err(error)
+                }
+            }
+        }
+        .boxed()
     }
 
     /// Binds the addresses of a node. This comes first, so that an address in use refuses the start before anything is
@@ -116,7 +135,7 @@ impl Node {
     ///
     /// # Errors
     /// [`NodeError`].
-    pub(crate) async fn bind(
+    async fn bind(
         config: Config,
         machine: &Machine,
     ) -> Result<(Arc<Config>, Addresses), NodeError> {
@@ -135,101 +154,56 @@ impl Node {
         Ok((Arc::new(config), addresses))
     }
 
-    /// Starts a node on addresses that are bound. The future is of one type with no name, because the compiler would
-    /// otherwise put a copy of the whole start into each place that polls one.
-    ///
-    /// # Errors
-    /// [`NodeError`].
-    pub(crate) fn start_on<'a>(
-        config: Arc<Config>,
-        machine: &'a Machine,
-        addresses: Addresses,
-    ) -> BoxFuture<'a, Result<Self, NodeError>> {
-        async move {
-            let control = machine.control.start().map_err(NodeError::Control)?;
-            let tasks = StartTasks(Tasks::new(control));
-            let started = Self::start_tasks(config, machine, &tasks.0, addresses).await;
-            if started.is_err() {
-                tasks.0.stop().await;
-            }
-            tasks.hand_over();
-            started
-        }
-        .boxed()
-    }
-
-    async fn start_tasks(
-        config: Arc<Config>,
-        machine: &Machine,
-        tasks: &Tasks,
-        addresses: Addresses,
-    ) -> Result<Self, NodeError> {
+    /// Starts a node but for its broker, and finds the logs of that.
+    async fn open(
+        config: Config,
+        machine: Machine,
+    ) -> Result<(Self, Option<role::Found>), NodeError> {
+        let (config, addresses) = Self::bind(config, &machine).await?;
+        let control = machine.control.start().map_err(NodeError::Control)?;
+        let tasks = StartTasks(Tasks::new(control.clone()));
+        let of_broker = StartTasks(Tasks::new(control));
         let phase = watch::Sender::new(Phase::Metadata);
-        if let Some(admin) = addresses.admin.clone() {
-            let serve = http::serve(
-                admin,
-                phase.subscribe(),
-                machine.commit,
-                tasks.control().clone(),
-            );
-            tasks.spawn(TaskKind::AdminHttp, serve);
-        }
-        let listeners = addresses.listeners.iter().cloned();
-        let for_nodes = |listening: &Listening| config.quorum.is_listener(&listening.name);
-        let (for_nodes, for_clients): (Vec<_>, Vec<_>) = listeners.partition(for_nodes);
-        addresses.tls.watch(tasks);
-        let of_calls = addresses.tls.of_calls();
-        let controllers = NetworkTransport::new(&config, machine, tasks.control(), of_calls);
-        let controllers = Arc::new(controllers);
-        controllers.listen(for_nodes, tasks);
+        let all = (&tasks.0, &of_broker.0);
         let (stores, logs, lock) =
-            storage::open(&config, machine, tasks, &phase, &controllers).await?;
-        // The controller starts first, because on a full store the recovery of the broker needs the room of condemned
-        // objects, which the controller deletes (D3).
-        if config.quorum.roles.controller {
-            controller::start(&config, tasks, &stores.metadata, &stores.objects);
-        }
-        let (mut broker, mut connections, mut recovered) = (None, None, 0);
-        if let Some(logs) = logs {
-            let asked = (&stores, &addresses.advertised[..]);
-            let opened = start_broker(&config, machine, tasks, &phase, asked, logs).await;
-            let (started, found) = match opened {
+            match open_stores(&config, &machine, all, &phase, &addresses).await {
                 Ok(opened) => opened,
                 Err(error) => {
-                    // the lock is kept until nothing of this start works any more
-                    tasks.stop().await;
-                    storage::end(&*stores.metadata).await;
+                    of_broker.0.stop().await;
+                    tasks.0.stop().await;
                     return Err(error);
                 }
             };
-            connections = Some(serve(&started, &*machine.network, for_clients, tasks));
-            phase.send_replace(Phase::Serving(Sampler {
-                broker: Arc::clone(&started),
-                device: Arc::clone(&machine.device),
-                requests: Arc::clone(&stores.requests),
-            }));
-            (broker, recovered) = (Some(started), found);
-        } else {
-            phase.send_replace(Phase::Controlling(ControllerSampler {
-                metadata: Arc::clone(&stores.metadata),
-                node: config.node_id,
-                device: Arc::clone(&machine.device),
-                data_dir: config.data_dir.clone(),
-            }));
+        // The controller starts first, because on a full store the recovery of the broker needs the room of condemned
+        // objects, which the controller deletes (D3).
+        if config.quorum.roles.controller {
+            controller::start(&config, &tasks.0, &stores.metadata, &stores.objects);
         }
-        Ok(Self {
-            config,
-            metadata: stores.metadata,
-            recovered,
-            broker,
-            connections,
-            opener: stores.opener,
-            tasks: tasks.clone(),
+        let node = Self {
+            stores,
+            phase,
             addresses,
-            commit: machine.commit,
+            role: None,
+            tasks: tasks.hand_over(),
             lock: Some(lock),
             _control: machine.control.clone(),
-        })
+            config,
+            machine,
+        };
+        if logs.is_none() {
+            let controlling = Phase::Controlling(node.controller_sampler());
+            node.phase.send_replace(controlling);
+        }
+        Ok((node, logs.map(|logs| (logs, of_broker))))
+    }
+
+    fn controller_sampler(&self) -> ControllerSampler {
+        ControllerSampler {
+            metadata: Arc::clone(&self.stores.metadata),
+            node: self.config.node_id,
+            device: Arc::clone(&self.machine.device),
+            data_dir: self.config.data_dir.clone(),
+        }
     }
 
     /// The text that a person wants to read about a node that has just started.
@@ -241,17 +215,17 @@ impl Node {
             .map(|(name, address)| format!("{name}://{address}"))
             .collect();
         let endpoint = |own: BrokerEndpoint| format!("{}:{}", own.host, own.port);
-        let bootstrap = self.broker.as_ref().and_then(|broker| {
-            let own = broker.cluster().own_endpoint();
+        let bootstrap = self.role.as_ref().and_then(|role| {
+            let own = role.broker.cluster().own_endpoint();
             own.map(endpoint)
         });
         let banner = Banner {
             config: &self.config,
-            cluster: self.metadata.image().cluster(),
+            cluster: self.stores.metadata.image().cluster(),
             listens: listens.join(", "),
             bootstrap,
-            recovered: self.recovered,
-            commit: self.commit,
+            recovered: self.role.as_ref().map_or(0, |role| role.recovered),
+            commit: self.machine.commit,
         };
         banner.to_string()
     }
@@ -265,21 +239,32 @@ impl Node {
 
     #[cfg(test)]
     pub(crate) fn broker(&self) -> &Arc<Broker> {
-        self.broker.as_ref().expect("the node has the role broker")
+        let role = self.role.as_ref();
+        &role.expect("the node has the role broker").broker
+    }
+
+    #[cfg(test)]
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// Resolves, with the reason, when the node can't go on. Until then the future looks whether the node epoch was
     /// fenced, so it must be polled for as long as the node runs.
     pub async fn ended(&self) -> NodeEnd {
+        let broker_ended = async {
+            match &self.role {
+                Some(role) => role.ended().await,
+                None => std::future::pending().await,
+            }
+        };
         let why = tokio::select! {
-            // A task may return because of one of the reasons before it.
+            // the metadata may end for the same reason as the broker
             biased;
-            why = self.broker_ended() => why,
-            why = self.metadata.ended() => format!("the metadata ended: {why}"),
-            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
+            why = broker_ended => why,
+            why = self.failed() => why,
         };
         // The log of an epoch that was fenced ends first, and any other part of the node may follow it.
-        let streams = self.broker.as_ref().map(|broker| &broker.streams);
+        let streams = self.role.as_ref().map(|role| &role.broker.streams);
         let log = streams.and_then(|streams| streams.ended().now_or_never().flatten());
         match log {
             Some(WalError::Fenced { reason }) => NodeEnd::Fenced(reason),
@@ -287,25 +272,14 @@ impl Node {
         }
     }
 
-    /// Resolves, with the reason, when the broker can't go on.
-    async fn broker_ended(&self) -> String {
-        let Some(broker) = &self.broker else {
-            return std::future::pending().await;
-        };
+    /// Resolves, with the reason, when what goes on without the broker can't go on.
+    async fn failed(&self) -> String {
         tokio::select! {
+            // a task may return because the metadata has ended
             biased;
-            error = broker.streams.ended() => match error {
-                Some(error) => format!("the write-ahead log ended: {}", reasons(&error)),
-                None => "the write-ahead log ended".to_owned(),
-            },
-            refused = broker.streams.failed() => refused,
-            never = fence::watch(broker, &broker.heartbeats) => match never {},
+            why = self.stores.metadata.ended() => format!("the metadata ended: {why}"),
+            (kind, how) = self.tasks.failed() => format!("the task {kind:?} {how}"),
         }
-    }
-
-    /// The configuration and the addresses, for the next start of a node that was fenced.
-    pub(crate) fn again(&self) -> (Arc<Config>, Addresses) {
-        (Arc::clone(&self.config), self.addresses.clone())
     }
 
     /// Stops: the node takes no further requests, and uploads what it can, so that the next start has nothing to replay.
@@ -315,12 +289,13 @@ impl Node {
     /// # Errors
     /// [`NodeError`]; every acknowledged record is in the write-ahead log.
     pub async fn stop(mut self) -> Result<(), NodeError> {
-        if let Some(broker) = &self.broker {
-            handing_over::leave(broker).await;
+        let mut stopped = Ok(());
+        if let Some(role) = &self.role {
+            handing_over::leave(&role.broker).await;
+            stopped = role.end(Some(WAL_STOP_MAX)).await;
         }
-        let stopped = self.end_broker(Some(WAL_STOP_MAX)).await;
         self.tasks.stop().await;
-        let ended = timeout(METADATA_STOP_MAX, self.metadata.shutdown()).await;
+        let ended = timeout(METADATA_STOP_MAX, self.stores.metadata.shutdown()).await;
         let (stopped, wal_is_writing) = match stopped {
             Err(StreamError::Wal(WalError::Late { is_writing })) => {
                 tracing::warn!(
@@ -341,110 +316,36 @@ impl Node {
         tracing::info!("stopped");
         Ok(())
     }
-
-    /// Ends the work for clients, then the streams and the node epoch. What a controller does goes on.
-    async fn end_broker(&self, wal_within: Option<Duration>) -> Result<(), StreamError> {
-        if let Some(broker) = &self.broker {
-            broker.heartbeats.leave();
-        }
-        if let Some(connections) = &self.connections {
-            self.tasks.stop_before(TaskKind::Connection).await;
-            connections.finish(Instant::now() + ANSWERS_STOP_MAX).await;
-        }
-        // the last upload still needs the log, the metadata, and credentials for the store
-        self.tasks.stop_before(TaskKind::MetadataObserver).await;
-        let mut stopped = Ok(());
-        if let Some(broker) = &self.broker {
-            let deadline = wal_within.map(|within| Instant::now() + within);
-            stopped = broker.streams.shutdown(deadline).await;
-            // The log has ended, so nothing more is acknowledged, and other brokers may take over at once. The controllers
-            // know it of an epoch that was fenced.
-            if wal_within.is_some() {
-                registration::end(&*self.metadata, broker.config.node_id, broker.epoch).await;
-            }
-        }
-        stopped
-    }
 }
 
-/// Starts the role `broker`: recovers and opens its streams, opens the partitions that it leads, and starts the tasks
-/// that work on them. Returns the broker and the number of batches recovered. Listeners follow.
-async fn start_broker(
+/// Serves health and the other nodes, and opens the stores.
+async fn open_stores(
     config: &Arc<Config>,
     machine: &Machine,
-    tasks: &Tasks,
+    (tasks, of_broker): (&Tasks, &Tasks),
     phase: &watch::Sender<Phase>,
-    (stores, advertised): (&Stores, &[Advertised]),
-    logs: FoundLogs,
-) -> Result<(Arc<Broker>, u64), NodeError> {
-    let metadata = Arc::clone(&stores.metadata);
-    let opened = logs.recover((stores, advertised), config, machine, tasks, phase);
-    let BrokerStreams {
-        streams,
-        epoch,
-        heartbeats,
-        recovered,
-    } = opened.await?;
-    let broker = broker(config, machine, (metadata, epoch, streams), heartbeats);
-    phase.send_replace(Phase::Partitions(Arc::clone(&broker)));
-    let mut opener = PartitionOpener::new(Arc::clone(&broker));
-    opener.follow(broker.metadata.image());
-    tasks.spawn(TaskKind::PartitionOpener, opener.run());
-    // both arms are cancellation safe
-    let is_fenced = tokio::select! {
-        () = broker.partitions.wait_tried(OPENING_PATIENCE) => false,
-        () = broker.heartbeats.fenced() => true,
-    };
-    if is_fenced {
-        return Err(fence::end_start(&broker).await);
+    addresses: &Addresses,
+) -> Result<storage::Found, NodeError> {
+    if let Some(admin) = addresses.admin.clone() {
+        let control = tasks.control().clone();
+        let serve = http::serve(admin, phase.subscribe(), machine.commit, control);
+        tasks.spawn(TaskKind::AdminHttp, serve);
     }
-    tasks.spawn(TaskKind::HandOver, handing_over::run(Arc::clone(&broker)));
-    let groups = coordinators::follow(Arc::clone(&broker), tasks.clone());
-    tasks.spawn(TaskKind::CoordinatorOpener, groups);
-    let housekeeping = housekeeping::run(Arc::clone(&broker));
-    tasks.spawn(TaskKind::Housekeeping, housekeeping);
-    let balance = Balance::new(config);
-    if balance.is_on {
-        let measuring = load::run(Arc::clone(&broker), balance.interval);
-        tasks.spawn(TaskKind::Load, measuring);
-    }
-    Ok((broker, recovered))
+    addresses.tls.watch(tasks);
+    let of_calls = addresses.tls.of_calls();
+    let controllers = NetworkTransport::new(config, machine, tasks.control(), of_calls);
+    let controllers = Arc::new(controllers);
+    let listeners = addresses.listeners.iter().cloned();
+    let for_nodes = |listening: &Listening| config.quorum.is_listener(&listening.name);
+    controllers.listen(listeners.filter(for_nodes).collect(), tasks);
+    storage::open(config, machine, (tasks, of_broker), phase, &controllers).await
 }
 
-fn broker(
-    config: &Arc<Config>,
-    machine: &Machine,
-    (metadata, epoch, streams): (Arc<dyn MetadataStore>, NodeEpoch, ObjectStreamStore),
-    heartbeats: Heartbeats,
-) -> Arc<Broker> {
-    let budgets = RequestBudgets::new(&config.memory);
-    let slots = usize::try_from(config.int("max.incremental.fetch.session.cache.slots"));
-    Arc::new(Broker {
-        api_versions: api::versions(),
-        epoch,
-        partitions: Arc::new(Partitions::new(
-            Arc::clone(&metadata),
-            (config.node_id, epoch),
-        )),
-        metadata,
-        heartbeats,
-        streams,
-        producers: ProducerMemory::new(config.memory.producers),
-        metrics: metrics::Metrics::new(),
-        groups: Default::default(),
-        sessions: FetchSessions::new(
-            slots.unwrap_or(0),
-            config.memory.fetch_sessions,
-            machine.rng.clone(),
-        ),
-        authorizer: Arc::clone(&machine.authorizer),
-        pool: WorkPool::start(&*machine.threads, budgets.decompression.clone()),
-        budgets,
-        clock: machine.clock.clone(),
-        rng: machine.rng.clone(),
-        producer_ids: Default::default(),
-        config: Arc::clone(config),
-    })
+/// The waits before the starts of a broker that follow a fence. They grow while fences follow each other, so that two nodes
+/// that fence each other don't load the controllers.
+pub(crate) fn rests(machine: &Machine) -> Backoff {
+    let (first, max) = REST;
+    Backoff::new(first, max, machine.rng.clone())
 }
 
 #[cfg(test)]
@@ -473,7 +374,7 @@ mod tests {
         let start = || Node::start(config(&data, &store), Machine::real());
         // These are recorded starts, and condemned objects.
         let left = |node: &Node| {
-            let image = node.metadata.image();
+            let image = node.stores.metadata.image();
             let own = image.node(node.config.node_id);
             (
                 own.map_or(0, |own| own.epochs.len()),

@@ -28,14 +28,15 @@ pub enum TaskKind {
     Readahead,
     /// Seals the logs of fenced node epochs, so that live brokers can take their partitions over.
     Takeover,
-    /// Follows the metadata of the controllers. It and the kinds after it work until the last upload of a stop is done.
-    MetadataObserver,
-    /// Tells the active controller that this broker lives: also while it uploads before its end.
+    /// Tells the active controller that this broker lives. It and the kinds after it work until the last upload of a stop
+    /// is done.
     Heartbeats,
     /// Puts the group commits of the object WAL.
     WalWriter,
     /// Deletes objects of the object WAL that are not needed any more.
     WalTrimmer,
+    /// Follows the metadata of the controllers. It and the kinds after it do not end with the node epoch of the broker.
+    MetadataObserver,
     /// Deletes condemned objects while this node is the active controller.
     Reaper,
     /// Sweeps the prefixes of closed object WALs while this node is the active controller.
