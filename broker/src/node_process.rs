@@ -505,7 +505,25 @@ mod tests {
         }
     }
 
-    // a node that can't start again ends, with the reason
+    // D2: the store was emptied, or is another one, which would take what this cluster's store should have
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_node_whose_store_is_another_one_ends_the_process() {
+        for wal in ["disk", "object"] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (data, objects) = (dir.path().join("data"), dir.path().join("objects"));
+            let url = format!("file://{}", objects.display());
+            let settings = [("highwater.object.storage", &*url), ("highwater.wal", wal)];
+            let config = fixture::config(&data, &settings);
+            let process = NodeProcess::start(config, Machine::real()).await;
+            let mut process = process.expect("starts");
+            fence(&process).await;
+            std::fs::rename(&objects, dir.path().join("elsewhere")).expect("is moved");
+            let why = process.ended().await;
+            assert!(why.contains("is not the one that this"), "{wal}: {why}");
+        }
+    }
+
+    // R3: a node that can't start again ends, with the reason
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fenced_node_whose_start_is_refused_ends_the_process() {
         let dir = tempfile::tempdir().expect("a directory");

@@ -23,13 +23,8 @@ pub(crate) enum Phase {
     Recovery(ObjectStreamStore),
     /// Partitions are being opened.
     Partitions(Arc<Broker>),
-    /// The epoch of the broker was fenced, and the broker has not begun to start again.
-    Fenced {
-        /// Why not.
-        why: String,
-        /// What the node still does, if it is a controller.
-        controller: Option<ControllerSampler>,
-    },
+    /// The broker does not run, for this reason, and nothing of it does; the rest of the node goes on (W11).
+    Waiting(String),
     /// The start of a broker is over.
     Serving(Sampler),
     /// The start of a controller that is no broker is over.
@@ -53,7 +48,7 @@ impl Phase {
             Self::Recovery(_) => 3,
             Self::Partitions(_) => 4,
             Self::Serving(_) | Self::Controlling(_) => 5,
-            Self::Fenced { .. } => 1,
+            Self::Waiting(_) => 1,
         }
     }
 
@@ -61,7 +56,7 @@ impl Phase {
         match self {
             Self::Metadata => "being opened".to_owned(),
             Self::WriteAheadLog => "being read".to_owned(),
-            Self::Fenced { why, .. } => format!("the broker was fenced and starts again: {why}"),
+            Self::Waiting(why) => format!("waiting to start the broker again: {why}"),
             Self::ObjectStore => "being opened".to_owned(),
             Self::Recovery(streams) => recovering(streams),
             Self::Partitions(broker) => {

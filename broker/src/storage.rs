@@ -14,7 +14,7 @@ use highwater_kraft_meta::{
     Rejection,
 };
 use highwater_object_storage::{
-    Claim, IoClass, ObjectStorage, Opened, Opener, RequestCounts, StorageError, layout,
+    Claim, IoClass, ObjectStorage, OpenError, Opened, Opener, RequestCounts, StorageError, layout,
 };
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{TaskKind, Tasks, reasons};
@@ -418,23 +418,27 @@ pub(crate) fn observe<'a>(
     .boxed()
 }
 
-/// Waits until a start would open the object store, or would be refused for a reason that does not pass. Each reason to wait
-/// is told. Cancellation safe.
+/// Waits until a start of the node would open the object store. Each reason to wait is told. Cancellation safe.
+///
+/// # Errors
+/// The reason for which such a start would be refused: the store is not the cluster's any more, say (D2), or would lose
+/// objects (G5).
 pub(crate) async fn until_opens(
     config: &Config,
     machine: &Machine,
     tasks: &Tasks,
     opener: Opener,
     told: impl Fn(String),
-) {
+) -> Result<(), NodeError> {
     let mut is_logged = false;
     loop {
         // credentials are fetched for this attempt alone
         let tasks = Tasks::new(tasks.control().clone());
         let opened = opens(config, machine, &tasks, opener).await;
         tasks.stop().await;
-        let Err(error) = opened else {
-            return;
+        let error = match opened {
+            Err(error) if error.is_outage() => reasons(&error),
+            opened => return opened,
         };
         if !std::mem::replace(&mut is_logged, true) {
             tracing::warn!(
@@ -447,18 +451,14 @@ pub(crate) async fn until_opens(
     }
 }
 
-/// The error says why a start would be tried again.
+/// Opens the object store as a start does, and asks it for an object.
 async fn opens(
     config: &Config,
     machine: &Machine,
     tasks: &Tasks,
     opener: Opener,
-) -> Result<(), String> {
-    let objects = match open_objects(config, machine, tasks, opener).await {
-        Ok(opened) => opened.storage,
-        Err(error) if error.is_outage() => return Err(reasons(&error)),
-        Err(_refused) => return Ok(()),
-    };
+) -> Result<(), NodeError> {
+    let objects = open_objects(config, machine, tasks, opener).await?.storage;
     // no epoch has this number
     let key = layout::object(ObjectId {
         node: opener.node,
@@ -468,7 +468,10 @@ async fn opens(
     });
     match objects.get_suffix(&key, 1, IoClass::Start).await {
         Ok(_) | Err(StorageError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(reasons(&error)),
+        Err(error) => Err(NodeError::Storage(OpenError::Unreachable {
+            url: config.object_storage.url.clone(),
+            reason: reasons(&error),
+        })),
     }
 }
 

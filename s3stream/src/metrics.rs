@@ -69,3 +69,13 @@ pub(crate) fn set(status: &UploadStatus) {
     gauge!(WAITING).set(status.waiting as f64);
     gauge!(HELD_BACK).set(seconds(status.held_back));
 }
+
+/// Sets the gauges of what waits to nothing, for a process whose streams have ended.
+pub fn reset() {
+    let all = [
+        BACKLOG, OLDEST, FAILING, WAL_USED, WAL_OLDEST, WAITING, HELD_BACK,
+    ];
+    for gauge in all {
+        gauge!(gauge).set(0.0);
+    }
+}

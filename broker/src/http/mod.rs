@@ -2,6 +2,7 @@
 
 mod connections;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use self::connections::Connections;
 use crate::addresses;
+use crate::metrics::sampled::ControllerSampler;
 use crate::metrics::{detail, sampled};
 use crate::readiness::Readiness;
 use crate::starting::Phase;
@@ -38,6 +40,7 @@ struct Admin {
     metrics: PrometheusHandle,
     commit: &'static str,
     control: Control,
+    controller: Arc<OnceLock<ControllerSampler>>,
 }
 
 impl Admin {
@@ -75,14 +78,11 @@ impl Admin {
         sampled::sample_process(self.commit);
         match self.phase() {
             Phase::Serving(sampler) => sampler.sample().await,
-            Phase::Controlling(sampler) => sampler.sample().await,
-            Phase::Fenced { controller, .. } => {
-                sampled::sample_fenced();
-                if let Some(sampler) = controller {
+            _starting => {
+                if let Some(sampler) = self.controller.get() {
                     sampler.sample().await;
                 }
             }
-            _starting => {}
         }
         self.metrics.render()
     }
@@ -96,10 +96,11 @@ impl Admin {
     }
 }
 
-/// Serves until it is dropped. While the node starts, `/metrics` has counters, but no samples of the node.
+/// Serves until it is dropped. While the broker starts, `/metrics` has counters, but no samples of the broker. `controller`
+/// is there once the node works as one.
 pub(crate) async fn serve(
     addresses::Admin { listener, metrics }: addresses::Admin,
-    phase: watch::Receiver<Phase>,
+    (phase, controller): (watch::Receiver<Phase>, Arc<OnceLock<ControllerSampler>>),
     commit: &'static str,
     control: Control,
 ) {
@@ -115,6 +116,7 @@ pub(crate) async fn serve(
         metrics,
         commit,
         control,
+        controller,
     };
     let app = Router::new()
         .route(

@@ -84,7 +84,7 @@ pub(crate) struct Sampler {
     pub(crate) requests: Arc<RequestCounts>,
 }
 
-/// Reads the current values of a controller that is no broker.
+/// Reads the current values of a controller.
 #[derive(Debug, Clone)]
 pub(crate) struct ControllerSampler {
     pub(crate) metadata: Arc<dyn MetadataStore>,
@@ -117,8 +117,9 @@ fn sample_controller(metadata: &dyn MetadataStore) {
     gauge!(BROKERS, "state" => "fenced").set(float(fenced));
 }
 
-/// Sets the gauges of a broker that was fenced: it leads nothing, and there is no last heartbeat of an epoch that has ended.
-pub(crate) fn sample_fenced() {
+/// Sets the gauges of a broker that does not run: it leads nothing, nothing of it waits, and there is no last heartbeat.
+pub(crate) fn reset_broker() {
+    highwater_s3stream::metrics::reset();
     gauge!(HEARTBEAT_AGE).set(f64::NAN);
     gauge!(PARTITIONS, "state" => "open").set(0.0);
     gauge!(PARTITIONS, "state" => "not_open").set(0.0);

@@ -3,7 +3,7 @@
 mod role;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -111,7 +111,7 @@ impl Node {
             let started = match node.start_broker(found).await {
                 Err(error) if error.is_fence() => {
                     role::tell(&error);
-                    node.until_started(rests, NodeError::is_fence).await
+                    node.role_again(None, rests).await
                 }
                 started => started,
             };
@@ -121,8 +121,7 @@ impl Node {
                     Ok(node)
                 }
                 Err(error) => {
-                    // the lock is kept until nothing of this start works any more
-                    node.close(false).await;
+                    node.close().await;
                     Err(error)
                 }
             }
@@ -164,16 +163,18 @@ impl Node {
         let tasks = StartTasks(Tasks::new(control.clone()));
         let of_broker = StartTasks(Tasks::new(control));
         let phase = watch::Sender::new(Phase::Metadata);
+        let controlling = Arc::<OnceLock<ControllerSampler>>::default();
+        let told = (&phase, &controlling);
         let all = (&tasks.0, &of_broker.0);
-        let (stores, logs, lock) =
-            match open_stores(&config, &machine, all, &phase, &addresses).await {
-                Ok(opened) => opened,
-                Err(error) => {
-                    of_broker.0.stop().await;
-                    tasks.0.stop().await;
-                    return Err(error);
-                }
-            };
+        let (stores, logs, lock) = match open_stores(&config, &machine, all, told, &addresses).await
+        {
+            Ok(opened) => opened,
+            Err(error) => {
+                of_broker.0.stop().await;
+                tasks.0.stop().await;
+                return Err(error);
+            }
+        };
         // The controller starts first, because on a full store the recovery of the broker needs the room of condemned
         // objects, which the controller deletes (D3).
         if config.quorum.roles.controller {
@@ -190,6 +191,9 @@ impl Node {
             config,
             machine,
         };
+        if node.config.quorum.roles.controller {
+            controlling.get_or_init(|| node.controller_sampler());
+        }
         if logs.is_none() {
             let controlling = Phase::Controlling(node.controller_sampler());
             node.phase.send_replace(controlling);
@@ -323,12 +327,13 @@ async fn open_stores(
     config: &Arc<Config>,
     machine: &Machine,
     (tasks, of_broker): (&Tasks, &Tasks),
-    phase: &watch::Sender<Phase>,
+    (phase, controlling): (&watch::Sender<Phase>, &Arc<OnceLock<ControllerSampler>>),
     addresses: &Addresses,
 ) -> Result<storage::Found, NodeError> {
     if let Some(admin) = addresses.admin.clone() {
         let control = tasks.control().clone();
-        let serve = http::serve(admin, phase.subscribe(), machine.commit, control);
+        let told = (phase.subscribe(), Arc::clone(controlling));
+        let serve = http::serve(admin, told, machine.commit, control);
         tasks.spawn(TaskKind::AdminHttp, serve);
     }
     addresses.tls.watch(tasks);

@@ -20,7 +20,7 @@ use crate::broker::Broker;
 use crate::controller::Balance;
 use crate::heartbeats::Heartbeats;
 use crate::memory::RequestBudgets;
-use crate::metrics::sampled::Sampler;
+use crate::metrics::sampled::{self, Sampler};
 use crate::net::Connections;
 use crate::partitions::{FetchSessions, PartitionOpener, Partitions, handing_over};
 use crate::serving::serve;
@@ -102,8 +102,9 @@ impl Node {
     /// work on them and its listeners. If the future is dropped, the start ends as if the process was killed.
     pub(super) async fn start_broker(&self, (logs, tasks): Found) -> Result<Role, NodeError> {
         let started = self.start_role(logs, &tasks.0).await;
-        if started.is_err() {
+        if let Err(error) = &started {
             tasks.0.stop().await;
+            self.waits(reasons(error));
         }
         tasks.hand_over();
         started
@@ -208,25 +209,39 @@ impl Node {
         mut stop: watch::Receiver<bool>,
     ) -> Result<Option<(Self, Backoff)>, NodeError> {
         let fenced = self.role.take();
-        // the arm that starts the broker ends as a killed process does; the others are cancellation safe
-        let (ended, is_dropped) = tokio::select! {
+        // the arm that starts the broker ends as a killed process does; the other one is cancellation safe
+        let ended = tokio::select! {
             biased;
-            why = self.failed() => (Err(NodeError::Ended(why)), true),
-            _told = stop.wait_for(|stop| *stop) => (Ok(None), true),
+            _told = stop.wait_for(|stop| *stop) => Ok(None),
             started = self.role_again(fenced, &mut rests) => match started {
                 Ok(role) => {
                     self.role = Some(role);
                     return Ok(Some((self, rests)));
                 }
-                Err(error) => (Err(error), false),
+                Err(error) => Err(error),
             },
         };
-        let may_write = is_dropped && !matches!(*self.phase.borrow(), Phase::Fenced { .. });
-        self.close(may_write).await;
+        self.close().await;
         ended
     }
 
-    async fn role_again(
+    /// Ends a broker that was fenced, unless a start was, and starts it until a start succeeds, for as long as the rest of
+    /// the node goes on.
+    pub(super) async fn role_again(
+        &self,
+        fenced: Option<Role>,
+        rests: &mut Backoff,
+    ) -> Result<Role, NodeError> {
+        // the arm that starts the broker ends as a killed process does; the other one is cancellation safe
+        tokio::select! {
+            biased;
+            why = self.failed() => Err(NodeError::Ended(why)),
+            started = self.until_started(fenced, rests) => started,
+        }
+    }
+
+    /// Each start waits until it would open the object store. Fails for a reason that does not pass.
+    async fn until_started(
         &self,
         fenced: Option<Role>,
         rests: &mut Backoff,
@@ -240,25 +255,16 @@ impl Node {
         }
         // the next start needs the memory of its caches
         drop(fenced);
-        self.is_fenced("its epoch was fenced".to_owned());
-        self.until_started(rests, passes).await
-    }
-
-    /// Starts the broker until a start succeeds or fails for a reason that does not pass. Each start waits until it would
-    /// open the object store.
-    pub(super) async fn until_started(
-        &self,
-        rests: &mut Backoff,
-        passes: impl Fn(&NodeError) -> bool,
-    ) -> Result<Role, NodeError> {
+        self.waits("its epoch was fenced".to_owned());
         let (config, machine) = (&self.config, &self.machine);
         loop {
             let opens = async {
                 sleep(rests.next_wait()).await;
-                let told = |why| self.is_fenced(why);
-                storage::until_opens(config, machine, &self.tasks, self.stores.opener, told).await;
+                let told = |why| self.waits(why);
+                let opener = self.stores.opener;
+                storage::until_opens(config, machine, &self.tasks, opener, told).await
             };
-            self.refusing(Duration::ZERO, opens.boxed()).await;
+            self.refusing(Duration::ZERO, opens.boxed()).await?;
             let start = async {
                 let tasks = StartTasks(Tasks::new(self.tasks.control().clone()));
                 let (phase, stores) = (&self.phase, &self.stores);
@@ -266,22 +272,30 @@ impl Node {
                 self.start_broker((logs, tasks)).await
             };
             match self.refusing(CLIENTS_WAIT_MAX, start.boxed()).await {
-                Err(error) if passes(&error) => self.is_fenced(tell(&error)),
+                Err(error) if passes(&error) => tell(&error),
                 started => return started,
             }
         }
     }
 
-    /// Says why the broker does not serve.
-    fn is_fenced(&self, why: String) {
-        let controller = self.config.quorum.roles.controller;
-        let controller = controller.then(|| self.controller_sampler());
-        self.phase.send_replace(Phase::Fenced { why, controller });
+    /// Says why the broker does not run, and that nothing of it does.
+    fn waits(&self, why: String) {
+        sampled::reset_broker();
+        self.stores.requests.sample();
+        self.phase.send_replace(Phase::Waiting(why));
     }
 
-    /// Ends a node whose broker has ended. The data directory stays locked until the process has ended if a thread may still
-    /// write there.
-    pub(super) async fn close(mut self, may_write: bool) {
+    /// Ends a node whose broker does not run. A start of it that was dropped may have left a thread that still writes to the
+    /// data directory; it stays locked then until the process has ended.
+    pub(super) async fn close(mut self) {
+        let may_write = match *self.phase.borrow() {
+            Phase::Metadata
+            | Phase::WriteAheadLog
+            | Phase::ObjectStore
+            | Phase::Waiting(_)
+            | Phase::Controlling(_) => false,
+            Phase::Recovery(_) | Phase::Partitions(_) | Phase::Serving(_) => true,
+        };
         self.tasks.stop().await;
         let ended = timeout(METADATA_STOP_MAX, storage::end(&*self.stores.metadata)).await;
         if may_write || ended.is_err() {
@@ -326,14 +340,13 @@ fn passes(error: &NodeError) -> bool {
     error.is_fence() || error.is_outage()
 }
 
-/// Logs why a start is tried again, and returns the reason.
-pub(super) fn tell(error: &NodeError) -> String {
+/// Logs why a start is tried again.
+pub(super) fn tell(error: &NodeError) {
     let why = reasons(error);
     match error.is_fence() {
         true => tracing::warn!(why, "the node was fenced while it started"),
         false => tracing::warn!(why, "the broker cannot start now; trying again"),
     }
-    why
 }
 
 #[cfg(test)]

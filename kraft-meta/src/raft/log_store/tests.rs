@@ -1,10 +1,14 @@
 //! Tests of what a Raft log says to be durable.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use futures::FutureExt;
-use highwater_io::RealDevice;
+use highwater_io::{Faults, FaultyDevice, RealDevice};
 use openraft::EntryPayload;
 use openraft::storage::RaftLogStorageExt;
 use openraft::vote::RaftLeaderId;
+use tokio::time::timeout;
 
 use super::super::fixture::AsTasks;
 use super::super::types::LeaderId;
@@ -38,5 +42,26 @@ async fn what_was_cut_off_is_durable_no_more() {
     assert!(is_durable(id(1, 7)) && !is_durable(id(2, 8)));
     append(id(2, 8)).await;
     assert!(is_durable(id(2, 8)) && !is_durable(id(2, 9)));
+    log.shutdown().await.expect("closes");
+}
+
+// D2: otherwise a voter whose power fails may vote twice in a term
+#[tokio::test]
+async fn a_vote_is_given_once_it_is_durable() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let faults = Arc::new(Faults::default());
+    let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults));
+    let opened = LogStore::open(Arc::new(device), &AsTasks, dir.path(), [9; 16]).await;
+    let mut log = opened.expect("opens");
+    faults.hang_syncs_below(Some(dir.path().to_owned()));
+    let vote = Vote::new(3, 1);
+    let mut kept = log.clone();
+    let mut saving = pin!(kept.save_vote(&vote));
+    let early = timeout(Duration::from_millis(200), &mut saving).await;
+    early.expect_err("its sync hangs");
+    assert_eq!(log.read_vote().await.expect("is read"), None);
+    faults.hang_syncs_below(None);
+    saving.await.expect("is durable");
+    assert_eq!(log.read_vote().await.expect("is read"), Some(vote));
     log.shutdown().await.expect("closes");
 }
