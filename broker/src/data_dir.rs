@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater_io::{Device, DirLock, OpenMode};
-use highwater_object_storage::Claim;
 use highwater_types::Uuid;
 
 use crate::config::{Config, properties};
@@ -23,6 +22,55 @@ const DIRECTORY: &str = "directory.id";
 /// The name of the directory itself in the file, because the directory may be moved, or be named in another way.
 const HERE: &str = "file://<highwater.data.dir>/";
 
+/// What tells a data directory from others (E2).
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    /// Its id, as in Kafka: another directory of the same node has another one.
+    pub(crate) id: Uuid,
+    /// Where it is: the running kernel, the file system, and its number there. A copy has the same id at another place. A
+    /// reboot or another mount changes the place too. Empty if the system does not tell it.
+    pub(crate) place: String,
+    /// Its file system, and its number there, which nothing changes while this process has it locked; `None` if the system
+    /// does not tell it.
+    number: Option<(u64, u64)>,
+}
+
+impl Directory {
+    /// Finds out what a directory with this id is.
+    pub(crate) async fn of(device: &dyn Device, path: &Path, id: Uuid) -> Self {
+        let number = device.dir_id(path).await.ok().map(|id| id.number);
+        let boot = device.boot_id().await.ok();
+        let place = boot
+            .zip(number)
+            .map(|(boot, (file_system, number))| format!("{boot}/{file_system}/{number}"));
+        Self {
+            id,
+            place: place.unwrap_or_default(),
+            number,
+        }
+    }
+
+    /// Checks that the configured path still leads to this directory, which the process has locked, before a start within
+    /// the process opens files there (E2).
+    ///
+    /// # Errors
+    /// [`NodeError::Replaced`], or an error of the machine.
+    pub(crate) async fn check(&self, config: &Config, machine: &Machine) -> Result<(), NodeError> {
+        let Some(number) = self.number else {
+            return Ok(());
+        };
+        match machine.device.dir_id(&config.data_dir).await {
+            Ok(found) if found.number == number => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(&config.data_dir, error))
+            }
+            _ => Err(NodeError::Replaced {
+                dir: config.data_dir.display().to_string(),
+            }),
+        }
+    }
+}
+
 /// A data directory that this process has locked.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -30,8 +78,7 @@ pub(crate) struct DataDir {
     device: Arc<dyn Device>,
     /// The store, in the form that the file has.
     store: String,
-    /// Its id, as in Kafka: another directory of the same node has another one.
-    id: Uuid,
+    directory: Directory,
     remembers: bool,
     lock: DirLock,
 }
@@ -83,22 +130,21 @@ impl DataDir {
             });
         }
         let id = remembered.as_ref().and_then(|(_, id)| *id);
+        let id = id.unwrap_or_else(|| Uuid(machine.rng.next_id()));
+        let directory = Directory::of(&*device, &path, id).await;
         Ok(Self {
             path,
             device,
             store,
             remembers: remembered.is_some(),
-            id: id.unwrap_or_else(|| Uuid(machine.rng.next_id())),
+            directory,
             lock,
         })
     }
 
-    /// How the start treats the cluster's claim on its store.
-    pub(crate) fn claim(&self) -> Claim {
-        match self.remembers {
-            true => Claim::Expect,
-            false => Claim::Make,
-        }
+    /// Whether it remembers the store: the cluster has claimed it, then.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers
     }
 
     /// Whether the store is a directory in this one, so that the lock covers it too.
@@ -106,9 +152,9 @@ impl DataDir {
         self.store.starts_with(HERE)
     }
 
-    /// The id of the directory.
-    pub(crate) fn id(&self) -> Uuid {
-        self.id
+    /// What tells it from others.
+    pub(crate) fn directory(&self) -> Directory {
+        self.directory.clone()
     }
 
     /// Writes the store to the file durably, unless it is there already; the cluster's claim must exist by then.
@@ -136,7 +182,7 @@ impl DataDir {
              # it only while the node is stopped, and after every object was copied.\n\
              {STORE}={}\n{DIRECTORY}={}\n",
             self.store.replace('\\', "\\\\"),
-            self.id
+            self.directory.id
         );
         let temporary = path.with_extension("new");
         match self.device.remove_file(&temporary).await {

@@ -35,7 +35,7 @@ impl Duties {
     /// Opens the metadata by a call of the controllers that the configuration names.
     ///
     /// # Errors
-    /// [`NodeError`]; [`NodeError::NoControllers`] if the configuration names none or none answers within 30 s;
+    /// [`NodeError`]; [`NodeError::NoControllers`] or [`NodeError::NoAnswer`];
     /// [`NodeError::NotRegistered`] if there is no such broker.
     pub fn open<'a>(
         config: &'a Config,

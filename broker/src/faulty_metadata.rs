@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use highwater_io::{RealDevice, RealThreads};
-use highwater_kraft_meta::command::{Command, Outcome};
+use highwater_kraft_meta::command::{Command, Outcome, RegisterNode, WalKind};
 use highwater_kraft_meta::{
-    Heard, HeartbeatError, MetadataImage, MetadataStore, OpenError, ProposeError, QuorumState,
-    RaftMetadata, Taken, Told, VotersChange, VotersError,
+    Action, Heard, HeartbeatError, MetadataImage, MetadataStore, OpenError, ProposeError,
+    QuorumState, RaftMetadata, Taken, Told, VotersChange, VotersError,
 };
 use highwater_types::{LogIndex, NodeEpoch, NodeId, Term, Uuid};
 use tokio::sync::watch;
@@ -48,6 +48,19 @@ pub(crate) async fn open(node: NodeId, dir: &Path) -> RaftMetadata {
     };
     let opened = RaftMetadata::open(config, Arc::new(RealDevice), &RealThreads).await;
     opened.expect("opens")
+}
+
+/// A broker registers, of which the image does not know yet.
+pub(crate) async fn registered_since(metadata: &FaultyMetadata, node: NodeId) {
+    let register = RegisterNode {
+        node: node.0,
+        incarnation: vec![1; 16],
+        wal: WalKind::Object.into(),
+        ..RegisterNode::default()
+    };
+    let registered = metadata.propose(Action::RegisterNode(register).into());
+    registered.await.expect("is taken");
+    metadata.is_behind.store(true, Ordering::Relaxed);
 }
 
 #[async_trait]

@@ -10,8 +10,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use highwater_kraft_meta::{MetadataImage, ProposeError, Rejection};
 use highwater_runtime::reasons;
-use highwater_s3stream::ObjectStreamStore;
+use highwater_s3stream::{ObjectStreamStore, StreamError};
 use highwater_types::{NodeEpoch, NodeId};
+use highwater_wal::WalError;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::broker::Broker;
@@ -39,16 +40,39 @@ pub(crate) async fn watch(broker: &Arc<Broker>, heartbeats: &Heartbeats) -> Infa
 /// Ends the log of a broker that is fenced before its start is over, because the next start opens the same files (W11).
 /// Returns the error of the start.
 pub(crate) async fn end_start(broker: &Broker) -> NodeError {
-    end_log(&broker.streams).await;
-    ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into()
+    match end_log(&broker.streams).await {
+        Ok(()) => ProposeError::Rejected(Rejection::Fenced(broker.epoch)).into(),
+        Err(error) => error,
+    }
 }
 
 /// Ends the log of a start that was fenced, and waits for as long as anything writes to its files.
-pub(crate) async fn end_log(streams: &ObjectStreamStore) {
+///
+/// # Errors
+/// See [`log_ended`].
+pub(crate) async fn end_log(streams: &ObjectStreamStore) -> Result<(), NodeError> {
     streams.fence(FENCED_ANSWER);
-    if let Err(error) = streams.shutdown(None).await {
-        let error = reasons(&error);
-        tracing::debug!(error, "the log of a fenced start has ended");
+    log_ended(streams.shutdown(None).await)
+}
+
+/// Looks at how the log of a fenced epoch has ended. What it has acknowledged is in it all the same, so that the next
+/// start of the broker finds it.
+///
+/// # Errors
+/// The machine failed to write or to sync the log, and not for want of room. What is on the disk is not known then, so that
+/// no start of this process may open the files again (D3).
+pub(crate) fn log_ended(how: Result<(), StreamError>) -> Result<(), NodeError> {
+    match how {
+        Err(StreamError::Wal(error @ WalError::Damaged { .. })) => Err(error.into()),
+        Err(StreamError::Wal(WalError::Io { path, source })) if !highwater_io::is_full(&source) => {
+            Err(WalError::Io { path, source }.into())
+        }
+        Err(error) => {
+            let error = reasons(&error);
+            tracing::debug!(error, "the log of the fenced epoch has ended");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -36,6 +36,14 @@ pub(crate) fn config(data: &Path, more: &[(&str, &str)]) -> Config {
     Config::load(None, [], &settings).expect("is sound")
 }
 
+/// A machine whose disk fails on demand.
+pub(crate) fn faulty_machine(faults: &Arc<Faults>) -> Machine {
+    Machine {
+        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
+        ..Machine::real()
+    }
+}
+
 /// A running node whose disk fails on demand.
 pub(crate) struct TestNode {
     pub(crate) node: Node,
@@ -48,11 +56,7 @@ impl TestNode {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let faults = Arc::new(Faults::default());
-        let machine = Machine {
-            device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults))),
-            ..Machine::real()
-        };
-        let node = Node::start(config(dir.path(), settings), machine).await;
+        let node = Node::start(config(dir.path(), settings), faulty_machine(&faults)).await;
         Self {
             node: node.expect("starts"),
             faults,
@@ -154,6 +158,7 @@ fn register(image: &MetadataImage, node: i32, endpoints: &[(&str, &str, u32)]) -
         after,
         // the start is of the same data directory, so that it takes over at once (E2)
         directory: before.map_or_else(Vec::new, |before| before.directory.clone()),
+        place: String::new(),
         rack: String::new(),
         metadata_version: 0,
     })

@@ -41,6 +41,7 @@ mod serving;
 mod session;
 mod starting;
 mod storage;
+mod store_opening;
 mod stream_metadata;
 mod takeover;
 pub mod telemetry;

@@ -66,10 +66,35 @@ pub enum NodeError {
         /// The id of this start's.
         given: Uuid,
     },
+    /// The data directory is a copy of one in which a process runs, and its write-ahead log lacks what that process writes
+    /// (E2).
+    #[error(
+        "highwater.data.dir: {dir} is a copy of the data directory of node {node}, whose process was heard as node epoch {epoch} \
+         while this start waited, and lacks what that process writes: stop this start for good, or give it a node.id and a \
+         directory of its own. If no other process runs with this node.id, start it again: the controllers were away"
+    )]
+    Copied {
+        /// The data directory of this start.
+        dir: String,
+        /// The node.
+        node: NodeId,
+        /// The epoch that is heard.
+        epoch: NodeEpoch,
+    },
+    /// Another directory has taken the place of the one that this process has locked, or none has (E2).
+    #[error(
+        "highwater.data.dir: {dir} is not the directory any more that this process has locked: it was moved, deleted or \
+         replaced while the process ran. Put it back, and start the process again"
+    )]
+    Replaced {
+        /// The path.
+        dir: String,
+    },
     /// The node's write-ahead log is missing or damaged, and has records of an epoch that is not closed (D2, D4).
     #[error(
-        "the write-ahead log of node epoch {epoch} of node {node} cannot be recovered: bring it back, or see what is lost \
-         with it by `highwater give-up --node {node} --epoch {epoch}`"
+        "the write-ahead log of node epoch {epoch} of node {node} cannot be recovered here: if another process runs with \
+         this node.id, it has the log; otherwise bring the log back, or see what is lost with it by \
+         `highwater give-up --node {node} --epoch {epoch}`"
     )]
     LogLost {
         /// The node.
@@ -126,12 +151,23 @@ pub enum NodeError {
         #[source]
         source: ProposeError,
     },
-    /// The configuration names no controller, or none of them answers.
+    /// The configuration names no controller.
     #[error(
-        "no controller can be asked: give the configuration of a node whose controller.quorum.bootstrap.servers or \
-         controller.quorum.voters name running controllers (a process that is alone has nobody who could lead in its place)"
+        "the configuration names no controller to ask: give that of a node with controller.quorum.bootstrap.servers or \
+         controller.quorum.voters. A node without either is a cluster by itself, and has no other broker or controller"
     )]
     NoControllers,
+    /// None of the controllers that the configuration names answers.
+    #[error(
+        "no active controller can be asked within {seconds} s at {addresses}: check that controllers run there, and that \
+         controller.quorum.bootstrap.servers or controller.quorum.voters has their addresses"
+    )]
+    NoAnswer {
+        /// The addresses that were asked.
+        addresses: String,
+        /// The time that they had.
+        seconds: u64,
+    },
     /// The active controller does not say which controllers there are.
     #[error("the controllers do not say which of them have a vote: {0}")]
     NoQuorum(String),
@@ -230,7 +266,11 @@ impl NodeError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Propose(error) => matches!(error, ProposeError::Unavailable(_)),
-            Self::Storage(error) => matches!(error, OpenError::Unreachable { .. }),
+            Self::Storage(error) => match error {
+                OpenError::Unreachable { .. } | OpenError::InUse { .. } => true,
+                OpenError::Io { source, .. } => highwater_io::is_full(source),
+                _ => false,
+            },
             Self::Recover { source, .. } | Self::Stream(source) => matches!(
                 source,
                 StreamError::Unavailable { .. }
@@ -238,6 +278,8 @@ impl NodeError {
                     | StreamError::Wal(WalError::Unavailable { .. })
             ),
             Self::Wal(error) => matches!(error, WalError::Unavailable { .. }),
+            // no file descriptor is free
+            Self::Io { source, .. } => highwater_io::is_full(source),
             _ => false,
         }
     }

@@ -29,7 +29,8 @@ impl Operator {
     /// Opens the metadata by a call of the controllers that the configuration names.
     ///
     /// # Errors
-    /// [`NodeError`]; [`NodeError::NoControllers`] if the configuration names none or none answers within 30 s.
+    /// [`NodeError`]; [`NodeError::NoControllers`] if the configuration names none, and [`NodeError::NoAnswer`] if none
+    /// answers within 30 s.
     pub(crate) async fn open(config: &Config, machine: &Machine) -> Result<Self, NodeError> {
         if config.quorum.controllers.is_empty() {
             return Err(NodeError::NoControllers);
@@ -37,7 +38,7 @@ impl Operator {
         let (tasks, controllers) = reach(config, machine).await?;
         let observing = storage::observe(machine, &controllers, &tasks);
         let observed = timeout(ANSWER, observing).await;
-        let metadata = observed.map_err(|_elapsed| NodeError::NoControllers)??;
+        let metadata = observed.map_err(|_elapsed| no_answer(config))??;
         Ok(Self {
             metadata: Arc::new(metadata),
             tasks,
@@ -53,6 +54,17 @@ impl Operator {
         self.tasks.stop().await;
         Ok(self.metadata.shutdown().await?)
     }
+}
+
+fn no_answer(config: &Config) -> NodeError {
+    let controllers = config.quorum.controllers.iter();
+    let addresses = controllers.map(|one| match one.host.contains(':') {
+        true => format!("[{}]:{}", one.host, one.port),
+        false => format!("{}:{}", one.host, one.port),
+    });
+    let addresses = addresses.collect::<Vec<_>>().join(", ");
+    let seconds = ANSWER.as_secs();
+    NodeError::NoAnswer { addresses, seconds }
 }
 
 /// The way to the controllers that the configuration names, and the tasks by which a command works.

@@ -18,6 +18,7 @@ use highwater_wal::Known;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Advertised, Config};
+use crate::data_dir::Directory;
 use crate::heartbeats::Heartbeats;
 use crate::machine::Machine;
 use crate::node_error::NodeError;
@@ -39,13 +40,15 @@ const LEADERS_DEADLINE: Duration = Duration::from_secs(30);
 /// it is sent again.
 ///
 /// # Errors
-/// [`ProposeError`]; [`Rejection::Changed`] if another start of the node has registered since the logs were read.
+/// [`ProposeError`]; [`Rejection::Changed`] if another start of the node has registered since the logs were read; and
+/// [`Rejection::InSession`] if the log on this directory's disk is needed, and a process may live that has another copy of
+/// it.
 pub(crate) async fn register(
     config: &Config,
     machine: &Machine,
     advertised: &[Advertised],
     (wal, after): (WalKind, NodeEpoch),
-    (metadata, directory): (&dyn MetadataStore, Uuid),
+    (metadata, directory): (&dyn MetadataStore, &Directory),
 ) -> Result<(NodeEpoch, WalPosition), ProposeError> {
     let endpoint = |told: &Advertised| Endpoint {
         listener: told.name.clone(),
@@ -58,7 +61,8 @@ pub(crate) async fn register(
         endpoints: advertised.iter().map(endpoint).collect(),
         wal: wal.into(),
         after: after.0,
-        directory: directory.0.to_vec(),
+        directory: directory.id.0.to_vec(),
+        place: directory.place.clone(),
         rack: config.rack().to_owned(),
         metadata_version: MetadataVersion::NEWEST.record(),
     };
@@ -68,12 +72,18 @@ pub(crate) async fn register(
         let registered = metadata.propose(Action::RegisterNode(register.clone()).into());
         match registered.await {
             Err(ProposeError::Rejected(Rejection::InSession(epoch))) => {
+                let image = metadata.image();
+                let bound = image.node(config.node_id).and_then(NodeImage::bound_to);
+                if bound.is_some_and(|(_, recorded)| recorded == directory.id.0) {
+                    return Err(ProposeError::Rejected(Rejection::InSession(epoch)));
+                }
                 if !has_waited {
                     tracing::warn!(
                         node_id = config.node_id.0,
                         node_epoch = epoch.0,
-                        "another process with this node.id and another data directory was heard a moment ago: this start \
-                         waits until its session is over, for ever if that process goes on"
+                        "another process with this node.id was heard a moment ago, with another data directory or with one of \
+                         which this one is a copy: this start waits until its session is over, for ever if that process \
+                         goes on"
                     );
                 }
                 has_waited = true;
@@ -347,6 +357,7 @@ fn is_leaderless(partition: &PartitionImage, node: NodeId, epoch: NodeEpoch) -> 
 mod tests {
     use std::sync::atomic::Ordering;
 
+    use highwater_io::RealDevice;
     use highwater_kraft_meta::command::{CommitObject, CreateTopic, Replicas};
     use highwater_runtime::{TaskKind, Tasks};
     use highwater_types::Uuid;
@@ -368,8 +379,8 @@ mod tests {
         let config = config(dir.path(), &[("broker.heartbeat.interval.ms", "10")]);
         let machine = Machine::real();
         let asked = (WalKind::Object, NodeEpoch(0));
-        let directory = Uuid([8; 16]);
-        let registered = register(&config, &machine, &[], asked, (&metadata, directory));
+        let directory = Directory::of(&RealDevice, dir.path(), Uuid([8; 16])).await;
+        let registered = register(&config, &machine, &[], asked, (&metadata, &directory));
         let (epoch, _) = registered.await.expect("is registered");
         assert_eq!(metadata.answers_lost.into_inner(), 0);
         let image = metadata.inner.image();

@@ -19,10 +19,14 @@ pub(crate) enum Phase {
     WriteAheadLog,
     /// The object store is being opened.
     ObjectStore,
+    /// The broker registers with the controllers.
+    Registration,
     /// The records in the write-ahead log are being uploaded.
     Recovery(ObjectStreamStore),
     /// Partitions are being opened.
     Partitions(Arc<Broker>),
+    /// The log of a broker that was fenced ends; its disk may hang.
+    Ending,
     /// The broker does not run, for this reason, and nothing of it does; the rest of the node goes on (W11).
     Waiting(String),
     /// The start of a broker is over.
@@ -31,10 +35,11 @@ pub(crate) enum Phase {
     Controlling(ControllerSampler),
 }
 
-const NAMES: [&str; 5] = [
+const NAMES: [&str; 6] = [
     "metadata",
     "write-ahead log",
     "object store",
+    "registration",
     "recovery",
     "partitions",
 ];
@@ -45,10 +50,11 @@ impl Phase {
             Self::Metadata => 0,
             Self::WriteAheadLog => 1,
             Self::ObjectStore => 2,
-            Self::Recovery(_) => 3,
-            Self::Partitions(_) => 4,
-            Self::Serving(_) | Self::Controlling(_) => 5,
-            Self::Waiting(_) => 1,
+            Self::Registration => 3,
+            Self::Recovery(_) => 4,
+            Self::Partitions(_) => 5,
+            Self::Serving(_) | Self::Controlling(_) => 6,
+            Self::Ending | Self::Waiting(_) => 1,
         }
     }
 
@@ -56,8 +62,15 @@ impl Phase {
         match self {
             Self::Metadata => "being opened".to_owned(),
             Self::WriteAheadLog => "being read".to_owned(),
+            Self::Ending => "that of the fenced epoch is being ended".to_owned(),
             Self::Waiting(why) => format!("waiting to start the broker again: {why}"),
-            Self::ObjectStore => "being opened".to_owned(),
+            Self::ObjectStore => {
+                "being opened; a new controller waits for the active one first".to_owned()
+            }
+            Self::Registration => {
+                "waiting for the controllers, or for another process with this node.id: see the log"
+                    .to_owned()
+            }
             Self::Recovery(streams) => recovering(streams),
             Self::Partitions(broker) => {
                 let opened = readiness::opened(broker.partitions.progress());
@@ -70,6 +83,11 @@ impl Phase {
 
 fn recovering(streams: &ObjectStreamStore) -> String {
     let status = streams.recovery();
+    if status.bytes_total == 0 {
+        return "nothing to upload so far: logs of former epochs are being sealed, the new one is opened, or the \
+                leaderships of the former epochs are waited for"
+            .to_owned();
+    }
     let (bytes, total) = (ByteSize(status.bytes), ByteSize(status.bytes_total));
     let batches = status.batches;
     let mut told = format!("{bytes} of {total} of the write-ahead log uploaded, {batches} batches");
@@ -106,7 +124,7 @@ mod tests {
         assert_eq!(
             Phase::WriteAheadLog.to_string(),
             "starting\nmetadata: ok\nwrite-ahead log: being read\nobject store: waiting\n\
-             recovery: waiting\npartitions: waiting\n"
+             registration: waiting\nrecovery: waiting\npartitions: waiting\n"
         );
     }
 }

@@ -3,7 +3,6 @@
 //! same reason (D2). The controller starts before that; it deletes only objects that are condemned already (G1).
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -13,20 +12,18 @@ use highwater_kraft_meta::{
     MetadataStore, NodeImage, Observer, ObserverMetadata, ProposeError, Quorum, RaftMetadata,
     Rejection,
 };
-use highwater_object_storage::{
-    Claim, IoClass, ObjectStorage, OpenError, Opened, Opener, RequestCounts, StorageError, layout,
-};
+use highwater_object_storage::{Claim, ObjectStorage, Opened, Opener, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
 use highwater_runtime::{TaskKind, Tasks, reasons};
 use highwater_s3stream::{ObjectStreamStore, Ports, Recovered, Writer};
-use highwater_types::{NodeEpoch, ObjectId, ObjectKind, Uuid, WalPosition};
+use highwater_types::{NodeEpoch, Uuid, WalPosition};
 use highwater_wal::{SealedWal, WalError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Advertised, Config};
 use crate::controller::Reaper;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Directory};
 use crate::fence;
 use crate::heartbeats::Heartbeats;
 use crate::machine::Machine;
@@ -35,6 +32,7 @@ use crate::quorum::NetworkTransport;
 use crate::registration;
 use crate::session;
 use crate::starting::Phase;
+use crate::store_opening;
 use crate::stream_metadata::KraftStreamMetadata;
 use crate::takeover::Takeover;
 use crate::wal::{FoundLogs, Logs, catch_up};
@@ -42,8 +40,9 @@ use crate::wal::{FoundLogs, Logs, catch_up};
 /// What a start finds: the stores, the logs of a broker, and the lock of the data directory.
 pub(crate) type Found = (Stores, Option<FoundLogs>, DirLock);
 
-/// How often a broker that was fenced tries to open a store that gives no answer.
-const STORE_REST: Duration = Duration::from_secs(1);
+/// For how many sessions a start waits for a process that may have another copy of its data directory. Another active
+/// controller counts anew.
+const SESSIONS_WAITED: u32 = 3;
 
 /// The stores of a node, open and unchanged. They serve both roles of a node, the controller's and the broker's.
 #[derive(Debug)]
@@ -54,8 +53,8 @@ pub(crate) struct Stores {
     pub(crate) requests: Arc<RequestCounts>,
     /// How the node opens the object store again, which has its claim now.
     pub(crate) opener: Opener,
-    /// The id of the data directory (E2).
-    pub(crate) directory: Uuid,
+    /// The data directory (E2).
+    pub(crate) directory: Directory,
 }
 
 /// The streams that a broker writes, open.
@@ -131,18 +130,17 @@ async fn look(
         catch_up(&**metadata).await;
     }
     phase.send_replace(Phase::WriteAheadLog);
-    let directory = data_dir.id();
+    let directory = data_dir.directory();
     let logs = match roles.broker {
-        true => Some(read_disk(config, machine, metadata, directory).await?),
+        true => Some(read_disk(config, machine, metadata, directory.id).await?),
         false => None,
     };
     phase.send_replace(Phase::ObjectStore);
     let opener = Opener {
         cluster: metadata.image().cluster(),
         node: config.node_id,
-        // the controller claims the store before it serves brokers
-        claim: match roles.controller {
-            true => data_dir.claim(),
+        claim: match roles.controller && !data_dir.remembers() {
+            true => store_opening::claim(&**metadata).await?,
             false => Claim::Expect,
         },
         has_own_directory: data_dir.has_store(),
@@ -150,7 +148,7 @@ async fn look(
     let Opened {
         storage: objects,
         requests,
-    } = open_objects(config, machine, tasks, opener).await?;
+    } = store_opening::open(config, machine, tasks, opener).await?;
     let logs = match logs {
         Some(logs) => Some(logs.read_objects(&objects, of_broker).await?),
         None => None,
@@ -182,7 +180,8 @@ pub(crate) async fn find_logs(
 ) -> Result<FoundLogs, NodeError> {
     catch_up(&*stores.metadata).await;
     phase.send_replace(Phase::WriteAheadLog);
-    let logs = read_disk(config, machine, &stores.metadata, stores.directory).await?;
+    stores.directory.check(config, machine).await?;
+    let logs = read_disk(config, machine, &stores.metadata, stores.directory.id).await?;
     Ok(logs.read_objects(&stores.objects, of_broker).await?)
 }
 
@@ -261,7 +260,7 @@ impl FoundLogs {
         let given = registration::wait_for_leaders(metadata, (node, epoch), &heartbeats).await;
         if let Err(fenced) = given {
             // the next start opens the same files
-            fence::end_log(&streams).await;
+            fence::end_log(&streams).await?;
             return Err(fenced.into());
         }
         Ok(BrokerStreams {
@@ -272,8 +271,8 @@ impl FoundLogs {
         })
     }
 
-    /// Registers the broker. If another start of the node has registered since the logs were read, they are read again
-    /// first: a start recovers only from logs that it has read with all epochs before its own (D2).
+    /// Registers the broker. If another start of the node has registered since the logs were read, or a process may live that
+    /// has another copy of the directory, they are read again first: a start recovers only from logs that it has read with all epochs before its own (D2).
     async fn register(
         &mut self,
         (stores, advertised): (&Stores, &[Advertised]),
@@ -281,17 +280,30 @@ impl FoundLogs {
         machine: &Machine,
         tasks: &Tasks,
     ) -> Result<(NodeEpoch, WalPosition), NodeError> {
-        let (metadata, given) = (&stores.metadata, stores.directory);
+        let (metadata, directory) = (&stores.metadata, &stores.directory);
+        let given = directory.id;
+        let mut sessions = 0;
         loop {
             let read = (self.wal, self.after);
-            let asked = (&**metadata, given);
+            let asked = (&**metadata, directory);
             let registered = registration::register(config, machine, advertised, read, asked);
             match registered.await {
                 Err(ProposeError::Rejected(Rejection::Changed)) => {
                     registration::changed(&**metadata, config.node_id, self.after).await;
-                    catch_up(&**metadata).await;
-                    let logs = read_disk(config, machine, metadata, given).await?;
-                    *self = logs.read_objects(&stores.objects, tasks).await?;
+                }
+                // after a reboot, or at another mount, the directory itself waits for its last session
+                Err(ProposeError::Rejected(Rejection::InSession(epoch))) => {
+                    if sessions == SESSIONS_WAITED {
+                        let (dir, node) = (config.data_dir.display().to_string(), config.node_id);
+                        return Err(NodeError::Copied { dir, node, epoch });
+                    }
+                    sessions += 1;
+                    tracing::warn!(
+                        node_epoch = epoch.0,
+                        "a process with this node.id and this directory.id was heard a moment ago: this start waits until \
+                         its session is over, and is refused if that process goes on"
+                    );
+                    sleep(config.session()).await;
                 }
                 Err(ProposeError::Rejected(Rejection::OtherDirectory { epoch, recorded })) => {
                     return Err(registration::other_directory(
@@ -300,6 +312,10 @@ impl FoundLogs {
                 }
                 registered => return Ok(registered?),
             }
+            catch_up(&**metadata).await;
+            directory.check(config, machine).await?;
+            let logs = read_disk(config, machine, metadata, given).await?;
+            *self = logs.read_objects(&stores.objects, tasks).await?;
         }
     }
 
@@ -418,80 +434,6 @@ pub(crate) fn observe<'a>(
     .boxed()
 }
 
-/// Waits until a start of the node would open the object store. Each reason to wait is told. Cancellation safe.
-///
-/// # Errors
-/// The reason for which such a start would be refused: the store is not the cluster's any more, say (D2), or would lose
-/// objects (G5).
-pub(crate) async fn until_opens(
-    config: &Config,
-    machine: &Machine,
-    tasks: &Tasks,
-    opener: Opener,
-    told: impl Fn(String),
-) -> Result<(), NodeError> {
-    let mut is_logged = false;
-    loop {
-        // credentials are fetched for this attempt alone
-        let tasks = Tasks::new(tasks.control().clone());
-        let opened = opens(config, machine, &tasks, opener).await;
-        tasks.stop().await;
-        let error = match opened {
-            Err(error) if error.is_outage() => reasons(&error),
-            opened => return opened,
-        };
-        if !std::mem::replace(&mut is_logged, true) {
-            tracing::warn!(
-                error,
-                "the object store cannot be used: the broker starts again once it can"
-            );
-        }
-        told(error);
-        sleep(STORE_REST).await;
-    }
-}
-
-/// Opens the object store as a start does, and asks it for an object.
-async fn opens(
-    config: &Config,
-    machine: &Machine,
-    tasks: &Tasks,
-    opener: Opener,
-) -> Result<(), NodeError> {
-    let objects = open_objects(config, machine, tasks, opener).await?.storage;
-    // no epoch has this number
-    let key = layout::object(ObjectId {
-        node: opener.node,
-        epoch: NodeEpoch(0),
-        kind: ObjectKind::Wal,
-        number: 0,
-    });
-    match objects.get_suffix(&key, 1, IoClass::Start).await {
-        Ok(_) | Err(StorageError::NotFound { .. }) => Ok(()),
-        Err(error) => Err(NodeError::Storage(OpenError::Unreachable {
-            url: config.object_storage.url.clone(),
-            reason: reasons(&error),
-        })),
-    }
-}
-
-async fn open_objects(
-    config: &Config,
-    machine: &Machine,
-    tasks: &Tasks,
-    opener: Opener,
-) -> Result<Opened, NodeError> {
-    let ports = highwater_object_storage::Ports {
-        device: Arc::clone(&machine.device),
-        memory: Arc::clone(&machine.memory_store),
-        clock: machine.clock.clone(),
-        tasks: tasks.clone(),
-        rng: machine.rng.clone(),
-    };
-    let opened = highwater_object_storage::open(&config.object_storage, opener, ports);
-    Ok(opened.await?)
-}
-
 fn stream_config(config: &Config) -> highwater_s3stream::Config {
     highwater_s3stream::Config {
         upload_interval: config.millis("highwater.upload.interval.ms"),
@@ -503,11 +445,6 @@ fn stream_config(config: &Config) -> highwater_s3stream::Config {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
-    use highwater_kraft_meta::Action;
-    use highwater_kraft_meta::command::{RegisterNode, WalKind};
-
     use super::*;
     use crate::faulty_metadata::{self, FaultyMetadata};
     use crate::fixture::config;
@@ -520,16 +457,17 @@ mod tests {
         let (machine, tasks, node) = (Machine::real(), Tasks::default(), config.node_id);
         let metadata = faulty_metadata::open(node, &dir.path().join("metadata")).await;
         let metadata = Arc::new(FaultyMetadata::from(metadata));
-        let register = RegisterNode {
-            node: node.0,
-            incarnation: vec![1; 16],
-            wal: WalKind::Object.into(),
-            ..RegisterNode::default()
+        // the store of a cluster that has had a broker has its claim
+        let opener = Opener {
+            cluster: metadata.image().cluster(),
+            node,
+            claim: Claim::Make,
+            has_own_directory: true,
         };
-        let registered = metadata.propose(Action::RegisterNode(register).into());
-        registered.await.expect("is taken");
-        let (epoch, _) = registration::last(&metadata.image(), node);
-        metadata.is_behind.store(true, Ordering::Relaxed);
+        let claimed = store_opening::open(&config, &machine, &tasks, opener).await;
+        claimed.map(drop).expect("opens");
+        faulty_metadata::registered_since(&metadata, node).await;
+        let (epoch, _) = registration::last(&metadata.inner.image(), node);
 
         let data_dir = DataDir::open(&config, &machine).await.expect("opens");
         let phase = watch::Sender::new(Phase::WriteAheadLog);

@@ -23,7 +23,7 @@ impl Voters {
     /// Calls the controllers that the configuration names.
     ///
     /// # Errors
-    /// [`NodeError`]; [`NodeError::NoControllers`] if the configuration names none or none answers within 30 s.
+    /// [`NodeError`]; [`NodeError::NoControllers`] or [`NodeError::NoAnswer`].
     pub fn open<'a>(
         config: &'a Config,
         machine: &'a Machine,

@@ -1,4 +1,4 @@
-//! Chooses the write-ahead log of a node. No other place of the broker knows which kinds there are.
+//! Chooses the write-ahead log of a node. No other place of the broker but the setting knows which kinds there are.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,9 +19,6 @@ use crate::config::Config;
 use crate::machine::Machine;
 use crate::registration;
 
-/// The names of the kinds in the configuration.
-pub(crate) const KINDS: &[&str] = &["disk", "object"];
-
 /// How long a start waits for metadata as new as the active controller's, and for metadata that knows what the log has
 /// records of: several elections may be needed meanwhile.
 const IMAGE_LAG_MAX: Duration = Duration::from_secs(10);
@@ -41,14 +38,18 @@ pub(crate) fn chosen(config: &Config) -> WalKind {
 /// has, and may be refused for that.
 pub(crate) async fn catch_up(metadata: &dyn MetadataStore) {
     let mut reason = "no active controller has answered in time".to_owned();
-    let caught_up = async {
-        while let Err(why) = metadata.caught_up().await {
-            reason = why;
-            sleep(ASK_EVERY).await;
-        }
-    };
+    let caught_up = until_caught_up(metadata, |why| reason = why);
     if timeout(IMAGE_LAG_MAX, caught_up).await.is_err() {
         tracing::info!(reason, "the metadata may not be the newest");
+    }
+}
+
+/// Waits until this node's image is as new as the active controller's, for ever if none answers. Each reason to wait is told.
+/// Cancellation safe.
+pub(crate) async fn until_caught_up(metadata: &dyn MetadataStore, mut told: impl FnMut(String)) {
+    while let Err(why) = metadata.caught_up().await {
+        told(why);
+        sleep(ASK_EVERY).await;
     }
 }
 

@@ -62,7 +62,10 @@ pub enum OpenError {
         expected: &'static str,
     },
     /// The metadata belongs to another node.
-    #[error("the metadata in {path} belongs to node.id={voters}, not to node.id={node}")]
+    #[error(
+        "the metadata in {path} belongs to node.id={voters}, not to node.id={node}: start with the node.id that it has, \
+         or with another highwater.data.dir"
+    )]
     OtherNode {
         /// The metadata's directory.
         path: String,

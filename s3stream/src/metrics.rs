@@ -70,6 +70,9 @@ pub(crate) fn set(status: &UploadStatus) {
     gauge!(HELD_BACK).set(seconds(status.held_back));
 }
 
+/// The names of the caches, of which each has a memory budget.
+pub const CACHES: [&str; 2] = ["log_cache", "block_cache"];
+
 /// Sets the gauges of what waits to nothing, for a process whose streams have ended.
 pub fn reset() {
     let all = [

@@ -147,9 +147,10 @@ impl ObjectStreamStore {
     pub fn memory(&self) -> [(&'static str, u64, u64); 2] {
         let log = &self.memory;
         let blocks = self.ports.reader.cached_bytes();
+        let [of_log, of_blocks] = metrics::CACHES;
         [
-            ("log_cache", log.used(), log.limit()),
-            ("block_cache", blocks, self.block_cache_bytes),
+            (of_log, log.used(), log.limit()),
+            (of_blocks, blocks, self.block_cache_bytes),
         ]
     }
 

@@ -1,14 +1,14 @@
 //! The controllers of a cluster in the test's process, and the links between them.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
+use highwater_kafka_peer::process::free_port;
 use highwater_runtime::ControlRuntime;
 use highwater_types::Uuid;
 use tempfile::TempDir;
@@ -29,20 +29,6 @@ pub struct Controllers {
     links: BTreeMap<(i32, i32), Link>,
     dirs: BTreeMap<i32, TempDir>,
     running: BTreeMap<i32, Member>,
-}
-
-/// A port that nothing listens on. It is below those that the system gives to connections, so that none takes it before
-/// the controller listens.
-fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 1000)? * 10;
-    for _ in 0..1000 {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no port is free")
 }
 
 impl Controllers {

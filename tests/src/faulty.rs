@@ -9,6 +9,15 @@ use tempfile::TempDir;
 
 use crate::TestNode;
 
+/// The machine of the tests, with a device that injects faults.
+#[must_use]
+pub fn faulty_machine(faults: &Arc<Faults>) -> Machine {
+    Machine {
+        device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
+        ..Machine::real()
+    }
+}
+
 impl TestNode {
     /// Starts a node on a device that injects faults, also into the object store; it has none at first.
     ///
@@ -32,10 +41,6 @@ impl TestNode {
         settings: &[(&str, &str)],
         faults: &Arc<Faults>,
     ) -> Result<Self> {
-        let machine = Machine {
-            device: Arc::new(FaultyDevice::new(Arc::new(RealDevice), Arc::clone(faults))),
-            ..Machine::real()
-        };
-        Self::start_local_on(dir, settings, machine).await
+        Self::start_local_on(dir, settings, faulty_machine(faults)).await
     }
 }

@@ -30,6 +30,8 @@ pub use cluster::{CONTROLLER, Cluster};
 pub use controllers::Controllers;
 pub use directory::{copy_directory, files_below};
 pub use fault_proxy::{Condition, Fault, FaultProxy, ProxiedRequest, put_latency};
+#[cfg(feature = "faults")]
+pub use faulty::faulty_machine;
 pub use http::{http_get, http_get_whole};
 pub use link::Link;
 pub use log_lines::LogLines;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use highwater_broker::node::Machine;
 use highwater_client::Connection;
+use highwater_kafka_peer::process::free_port;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{FetchRequest, HeartbeatRequest};
 use highwater_tests::{
@@ -22,8 +23,7 @@ struct Admin {
 
 impl Admin {
     async fn start() -> Result<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let address = free.to_string();
+        let address = format!("127.0.0.1:{}", free_port()?);
         let settings = [
             ("highwater.admin.listener", address.as_str()),
             ("group.initial.rebalance.delay.ms", "0"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use highwater_io::Faults;
+use highwater_kafka_peer::process::free_port;
 use highwater_tests::{T0, TestNode, batch, copy_directory, http_get};
 use tempfile::TempDir;
 
@@ -28,8 +29,7 @@ async fn a_node_tells_how_far_its_start_is_and_what_it_waits_for() -> Result<()>
     let dir = left().await?;
     let faults = Arc::new(Faults::default());
     faults.fill_below(Some(dir.path().join("data").join("objects")));
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let address = free.to_string();
+    let address = format!("127.0.0.1:{}", free_port()?);
     let settings = [("highwater.admin.listener", address.as_str())];
     let starting = Box::pin(TestNode::start_with_faults(dir, &settings, &faults));
     let looking = async {
@@ -44,22 +44,23 @@ async fn a_node_tells_how_far_its_start_is_and_what_it_waits_for() -> Result<()>
         };
         let lines: Vec<&str> = told.lines().collect();
         assert_eq!(
-            lines[..4],
+            lines[..5],
             [
                 "starting",
                 "metadata: ok",
                 "write-ahead log: ok",
-                "object store: ok"
+                "object store: ok",
+                "registration: ok"
             ]
         );
-        let recovery = lines[4];
+        let recovery = lines[5];
         assert!(
             recovery.starts_with(
                 "recovery: 0B of 4KiB of the write-ahead log uploaded, 0 batches; every"
             ),
             "{recovery}"
         );
-        assert_eq!(lines[5..], ["partitions: waiting"]);
+        assert_eq!(lines[6..], ["partitions: waiting"]);
         assert_eq!(http_get(&address, "/health/live").await?.0, 200);
         let (status, metrics) = http_get(&address, "/metrics").await?;
         assert_eq!(status, 200);

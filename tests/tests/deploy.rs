@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use highwater_broker::node::Machine;
+use highwater_kafka_peer::process::free_port;
 use highwater_tests::{T0, TestNode, batch, http_get_whole};
 use tempfile::TempDir;
 
@@ -68,8 +69,7 @@ async fn every_metric_of_a_dashboard_or_an_alert_exists() -> Result<()> {
         "{dashboards} {named:?}"
     );
 
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let address = free.to_string();
+    let address = format!("127.0.0.1:{}", free_port()?);
     let settings = [("highwater.admin.listener", address.as_str())];
     let node = TestNode::start_local_on(TempDir::new()?, &settings, Machine::real()).await?;
     let mut client = node.client().await?;

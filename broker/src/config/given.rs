@@ -121,5 +121,6 @@ fn unknown(name: &str) -> String {
         return kafka::ABSENT.to_owned();
     }
     let hint = nearest::nearest(name).map(|key| format!("; is {} meant?", key.name));
-    format!("no such setting{}", hint.unwrap_or_default())
+    let hint = hint.unwrap_or_else(|| "; `highwater config` prints all settings".to_owned());
+    format!("no such setting{hint}")
 }

@@ -23,7 +23,7 @@ pub(super) async fn run(metadata: Arc<dyn MetadataStore>, session: Duration) {
                 node_id = node.0,
                 node_epoch = epoch.0,
                 session_ms,
-                "a broker was not heard for its session: it is fenced, and others take its partitions over"
+                "a broker was not heard for its session and is fenced: others take its partitions over, unless its log is on its disk"
             );
             fence(&*metadata, node, epoch).await;
         }

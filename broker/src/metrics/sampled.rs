@@ -36,6 +36,8 @@ pub(crate) const BUILD_INFO: &str = "highwater_build_info";
 
 /// How long counting the groups may take, because a slow coordinator must not delay the metrics.
 const GROUPS_WITHIN: Duration = Duration::from_secs(1);
+/// The name of the memory budget of producers' states.
+const PRODUCERS: &str = "producers";
 /// Kafka's names of a classic group's states.
 const GROUP_STATES: [&str; 4] = [
     "Empty",
@@ -96,7 +98,7 @@ pub(crate) struct ControllerSampler {
 impl ControllerSampler {
     /// Sets every gauge to its current value.
     pub(crate) async fn sample(&self) {
-        sample_controller(&*self.metadata);
+        sample_metadata(&*self.metadata);
         sample_disk(&*self.device, &self.data_dir).await;
     }
 }
@@ -107,22 +109,35 @@ pub(crate) fn sample_process(commit: &'static str) {
     Collector::default().collect();
 }
 
-/// Sets the gauges of a node that may be the active controller.
-fn sample_controller(metadata: &dyn MetadataStore) {
+/// Sets the gauges of the metadata, and those of the active controller.
+fn sample_metadata(metadata: &dyn MetadataStore) {
+    let image = metadata.image();
+    gauge!(METADATA_CLAIMS).set(float(image.claims() as u64));
     let (active, fenced) = match metadata.leads() {
-        Some(_term) => count_brokers(&metadata.image()),
+        Some(_term) => count_brokers(&image),
         None => (0, 0),
     };
     gauge!(BROKERS, "state" => "active").set(float(active));
     gauge!(BROKERS, "state" => "fenced").set(float(fenced));
 }
 
-/// Sets the gauges of a broker that does not run: it leads nothing, nothing of it waits, and there is no last heartbeat.
+/// Sets the gauges of a broker that does not run: it leads nothing, nothing of it waits or takes memory, and there is no
+/// last heartbeat.
 pub(crate) fn reset_broker() {
     highwater_s3stream::metrics::reset();
     gauge!(HEARTBEAT_AGE).set(f64::NAN);
     gauge!(PARTITIONS, "state" => "open").set(0.0);
     gauge!(PARTITIONS, "state" => "not_open").set(0.0);
+    for state in GROUP_STATES {
+        gauge!(GROUPS, "state" => state).set(0.0);
+    }
+    // requests hold nothing any more
+    for budget in highwater_s3stream::metrics::CACHES
+        .into_iter()
+        .chain([PRODUCERS])
+    {
+        gauge!(MEMORY_USED, "budget" => budget).set(0.0);
+    }
 }
 
 async fn sample_disk(device: &dyn Device, data_dir: &Path) {
@@ -149,7 +164,7 @@ impl Sampler {
         self.requests.sample();
         self.partitions();
         gauge!(HEARTBEAT_AGE).set(self.broker.heartbeats.age().as_secs_f64());
-        sample_controller(&*self.broker.metadata);
+        sample_metadata(&*self.broker.metadata);
         sample_disk(&*self.device, &self.broker.config.data_dir).await;
         self.groups().await;
     }
@@ -158,7 +173,7 @@ impl Sampler {
         let requests = self.broker.budgets.held();
         let caches = self.broker.streams.memory();
         let producers = &self.broker.producers;
-        let producers = ("producers", producers.used(), producers.limit());
+        let producers = (PRODUCERS, producers.used(), producers.limit());
         for (budget, used, limit) in requests.into_iter().chain(caches).chain([producers]) {
             gauge!(MEMORY_USED, "budget" => budget).set(float(used));
             gauge!(MEMORY_LIMIT, "budget" => budget).set(float(limit));
@@ -166,8 +181,6 @@ impl Sampler {
     }
 
     fn partitions(&self) {
-        let claims = self.broker.metadata.image().claims();
-        gauge!(METADATA_CLAIMS).set(float(claims as u64));
         let own = Some((self.broker.config.node_id, self.broker.epoch));
         let (mut open, mut not_open) = (0, 0);
         for topic in self.broker.metadata.image().topics() {

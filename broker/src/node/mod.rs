@@ -179,6 +179,15 @@ impl Node {
         // objects, which the controller deletes (D3).
         if config.quorum.roles.controller {
             controller::start(&config, &tasks.0, &stores.metadata, &stores.objects);
+            let sampler = controlling.get_or_init(|| ControllerSampler {
+                metadata: Arc::clone(&stores.metadata),
+                node: config.node_id,
+                device: Arc::clone(&machine.device),
+                data_dir: config.data_dir.clone(),
+            });
+            if logs.is_none() {
+                phase.send_replace(Phase::Controlling(sampler.clone()));
+            }
         }
         let node = Self {
             stores,
@@ -191,23 +200,7 @@ impl Node {
             config,
             machine,
         };
-        if node.config.quorum.roles.controller {
-            controlling.get_or_init(|| node.controller_sampler());
-        }
-        if logs.is_none() {
-            let controlling = Phase::Controlling(node.controller_sampler());
-            node.phase.send_replace(controlling);
-        }
         Ok((node, logs.map(|logs| (logs, of_broker))))
-    }
-
-    fn controller_sampler(&self) -> ControllerSampler {
-        ControllerSampler {
-            metadata: Arc::clone(&self.stores.metadata),
-            node: self.config.node_id,
-            device: Arc::clone(&self.machine.device),
-            data_dir: self.config.data_dir.clone(),
-        }
     }
 
     /// The text that a person wants to read about a node that has just started.
@@ -307,6 +300,14 @@ impl Node {
                 );
                 (Ok(()), is_writing)
             }
+            // the epoch was fenced, and the node learned it while it stopped
+            Err(StreamError::Fenced { epoch }) => {
+                tracing::warn!(
+                    node_epoch = epoch.0,
+                    "stopped as a fenced epoch: what it acknowledged was in its write-ahead log"
+                );
+                (Ok(()), false)
+            }
             stopped => (stopped, false),
         };
         if ended.is_err() {
@@ -399,13 +400,37 @@ mod tests {
             reasons.insert(refused.to_string());
         }
         assert_eq!(reasons.len(), 1, "{reasons:?}");
-        std::fs::remove_dir_all(&store).expect("is empty");
+        assert!(!store.exists(), "nothing is made there");
         std::fs::rename(&elsewhere, &store).expect("is moved back");
         let node = start().await.expect("starts");
         // They are of the previous start, which this one closed.
         let more = usize::try_from(UPLOADS_IN_FLIGHT_MAX + INDEXES_IN_FLIGHT_MAX);
         assert_eq!(left(&node), (epochs, condemned + more.expect("few")));
         node.stop().await.expect("stops");
+    }
+
+    // D3: a first start that is fenced waits, and what it can't do without is watched meanwhile
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fenced_start_ends_with_the_metadata_and_with_a_task() {
+        for loses_a_task in [false, true] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let config = config(&dir.path().join("data"), &dir.path().join("objects"));
+            let machine = Machine::real();
+            let mut rests = Backoff::new(Duration::MAX, Duration::MAX, machine.rng.clone());
+            let (node, found) = Node::open(config, machine).boxed().await.expect("opens");
+            drop(found);
+            let ends = async {
+                match loses_a_task {
+                    true => node.tasks.spawn(TaskKind::Reaper, async {}),
+                    false => node.stores.metadata.shutdown().await.expect("ends"),
+                }
+            };
+            let again = timeout(Duration::from_secs(60), node.role_again(None, &mut rests));
+            let (again, ()) = tokio::join!(again, ends);
+            let error = again.expect("it ends").expect_err("it does not start");
+            assert!(matches!(error, NodeError::Ended(_)), "{error}");
+            node.close().await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ use crate::partitions::{FetchSessions, PartitionOpener, Partitions, handing_over
 use crate::serving::serve;
 use crate::starting::Phase;
 use crate::storage::{self, BrokerStreams};
+use crate::store_opening;
 use crate::wal::FoundLogs;
 use crate::{api, coordinators, fence, housekeeping, load, metrics, registration};
 
@@ -112,6 +113,7 @@ impl Node {
 
     async fn start_role(&self, logs: FoundLogs, tasks: &Tasks) -> Result<Role, NodeError> {
         let (config, machine, phase) = (&self.config, &self.machine, &self.phase);
+        phase.send_replace(Phase::Registration);
         let asked = (&self.stores, &self.addresses.advertised[..]);
         let opened = logs.recover(asked, config, machine, tasks, phase);
         let BrokerStreams {
@@ -246,12 +248,11 @@ impl Node {
         fenced: Option<Role>,
         rests: &mut Backoff,
     ) -> Result<Role, NodeError> {
-        if let Some(role) = &fenced
-            && let Err(error) = role.end(None).await
-        {
-            // what the epoch acknowledged is in its log all the same
-            let error = reasons(&error);
-            tracing::debug!(error, "the log of the fenced epoch has ended");
+        if let Some(role) = &fenced {
+            self.stands_still(Phase::Ending);
+            // its disk may hang
+            let ended = self.refusing(Duration::ZERO, role.end(None).boxed()).await;
+            fence::log_ended(ended)?;
         }
         // the next start needs the memory of its caches
         drop(fenced);
@@ -262,7 +263,7 @@ impl Node {
                 sleep(rests.next_wait()).await;
                 let told = |why| self.waits(why);
                 let opener = self.stores.opener;
-                storage::until_opens(config, machine, &self.tasks, opener, told).await
+                store_opening::until_opens(config, machine, &self.tasks, opener, told).await
             };
             self.refusing(Duration::ZERO, opens.boxed()).await?;
             let start = async {
@@ -272,7 +273,10 @@ impl Node {
                 self.start_broker((logs, tasks)).await
             };
             match self.refusing(CLIENTS_WAIT_MAX, start.boxed()).await {
-                Err(error) if passes(&error) => tell(&error),
+                Err(error) if passes(&error) => {
+                    tell(&error);
+                    self.waits(reasons(&error));
+                }
                 started => return started,
             }
         }
@@ -280,21 +284,30 @@ impl Node {
 
     /// Says why the broker does not run, and that nothing of it does.
     fn waits(&self, why: String) {
+        self.stands_still(Phase::Waiting(why));
+    }
+
+    /// Begins a phase in which the broker serves nobody.
+    fn stands_still(&self, phase: Phase) {
         sampled::reset_broker();
         self.stores.requests.sample();
-        self.phase.send_replace(Phase::Waiting(why));
+        self.phase.send_replace(phase);
     }
 
     /// Ends a node whose broker does not run. A start of it that was dropped may have left a thread that still writes to the
     /// data directory; it stays locked then until the process has ended.
     pub(super) async fn close(mut self) {
         let may_write = match *self.phase.borrow() {
-            Phase::Metadata
-            | Phase::WriteAheadLog
-            | Phase::ObjectStore
-            | Phase::Waiting(_)
-            | Phase::Controlling(_) => false,
-            Phase::Recovery(_) | Phase::Partitions(_) | Phase::Serving(_) => true,
+            Phase::Metadata | Phase::ObjectStore | Phase::Waiting(_) | Phase::Controlling(_) => {
+                false
+            }
+            // to read the log, again too while the broker registers, removes what an earlier start of it left unfinished
+            Phase::WriteAheadLog
+            | Phase::Registration
+            | Phase::Recovery(_)
+            | Phase::Partitions(_)
+            | Phase::Serving(_)
+            | Phase::Ending => true,
         };
         self.tasks.stop().await;
         let ended = timeout(METADATA_STOP_MAX, storage::end(&*self.stores.metadata)).await;

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::FutureExt;
 use highwater_kraft_meta::{SMALL_MESSAGE_BYTES_MAX, Voter};
 use highwater_protocol::RequestHeader;
 use highwater_runtime::{BytePermit, reasons};
@@ -136,7 +137,7 @@ impl Service for ControllerListener {
             }
             (CALL, CALL_VERSION) => {
                 let voter = self.voter.borrow().clone();
-                Box::pin(async move { Served::Now(call(voter, header, frame, body).await) })
+                Box::pin(async move { Served::Now(call(voter, header, frame, body).boxed().await) })
             }
             (api_key, api_version) => {
                 let (connection, told) = (Arc::clone(connection), Arc::clone(&self.told));

@@ -24,7 +24,9 @@ pub(crate) fn set(args: &DutyArgs, duty: Duty) -> anyhow::Result<()> {
         done?;
         let node = args.node;
         config::say(&match duty {
-            Duty::Full => format!("Broker {node} leads its share again.\n"),
+            Duty::Full => {
+                format!("Broker {node} may lead again, and is given its share within seconds.\n")
+            }
             Duty::Cordoned => format!("Broker {node} is cordoned: it gets no new leaderships.\n"),
             Duty::Draining => format!("Broker {node} hands over what it leads.\n"),
         })

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use highwater_kafka_peer::process::free_port;
 use highwater_tls::fixture::{Authority, Leaf};
 use tempfile::TempDir;
 
@@ -28,8 +29,7 @@ impl Broker {
         settings: impl FnOnce(&Path) -> Result<Vec<String>>,
     ) -> Result<Self> {
         let dir = TempDir::new()?;
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let address = free.to_string();
+        let address = format!("127.0.0.1:{}", free_port()?);
         let mut start = Command::new(BINARY);
         start.arg("start");
         let data = dir.path().join("data");

@@ -30,6 +30,8 @@ pub struct Faults {
     pub syncs_fail: AtomicBool,
     /// The number of syncs of files.
     pub syncs: AtomicU64,
+    /// The number of syncs of files that were made to fail.
+    pub failed_syncs: AtomicU64,
     /// Syncs of files wait while this is set.
     pub syncs_hang: AtomicBool,
     /// Syncs of files below this directory wait while this is set. The caller needs a runtime with a timer.
@@ -38,6 +40,8 @@ pub struct Faults {
     pub full_below: Mutex<Option<PathBuf>>,
     /// Reads of files below this directory wait while this is set. The reader needs a runtime with a timer.
     pub reads_hang_below: Mutex<Option<PathBuf>>,
+    /// The number of reads of files that were made to wait.
+    pub hung_reads: AtomicU64,
     /// The number of reads of files.
     pub reads: AtomicU64,
     /// The number of times that a file to be opened didn't exist.
@@ -201,6 +205,10 @@ impl Device for FaultyDevice {
     async fn machine_id(&self) -> io::Result<String> {
         self.inner.machine_id().await
     }
+
+    async fn boot_id(&self) -> io::Result<String> {
+        self.inner.boot_id().await
+    }
 }
 
 #[derive(Debug)]
@@ -219,6 +227,9 @@ impl File for FaultyFile {
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         self.faults.reads.fetch_add(1, Ordering::SeqCst);
         self.faults.largest.fetch_max(len as u64, Ordering::SeqCst);
+        if is_below(&self.faults.reads_hang_below, &self.path) {
+            self.faults.hung_reads.fetch_add(1, Ordering::SeqCst);
+        }
         while is_below(&self.faults.reads_hang_below, &self.path) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -245,7 +256,10 @@ impl File for FaultyFile {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         match self.faults.syncs_fail.load(Ordering::SeqCst) {
-            true => Err(io::Error::other("the device cannot sync")),
+            true => {
+                self.faults.failed_syncs.fetch_add(1, Ordering::SeqCst);
+                Err(io::Error::other("the device cannot sync"))
+            }
             false => self.inner.sync_data().await,
         }
     }

@@ -98,6 +98,11 @@ pub trait Device: Debug + Send + Sync + 'static {
     /// # Errors
     /// `NotFound` if the machine has neither.
     async fn machine_id(&self) -> io::Result<String>;
+    /// The identity of the running kernel, which differs between machines and changes with each boot.
+    ///
+    /// # Errors
+    /// The system tells none.
+    async fn boot_id(&self) -> io::Result<String>;
 }
 
 /// The offset, length and memory address of a write must be multiples of this for the write to bypass the page cache.

@@ -159,13 +159,18 @@ impl Device for RealDevice {
     }
 
     async fn machine_id(&self) -> io::Result<String> {
-        blocking(|| machine_id(&MACHINE_IDS.map(Path::new))).await
+        blocking(|| machine_id(&[MACHINE_ID, BOOT_ID].map(Path::new))).await
+    }
+
+    async fn boot_id(&self) -> io::Result<String> {
+        blocking(|| machine_id(&[Path::new(BOOT_ID)])).await
     }
 }
 
-/// The files with the identities of a machine. Container images have no first one, unless it is mounted into them; all
-/// containers of a machine see the second one, which changes with each boot.
-const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"];
+/// The file with the identity of an installation. Container images have none, unless it is mounted into them.
+const MACHINE_ID: &str = "/etc/machine-id";
+/// The file with the identity of the running kernel, which all containers of a machine see.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The content of the first file that has an identity.
 fn machine_id(files: &[&Path]) -> io::Result<String> {

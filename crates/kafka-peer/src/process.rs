@@ -2,23 +2,38 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The ports that are given to processes. Linux gives connections those from 32768 on.
+const PORTS: Range<u16> = 20_000..32_000;
 const START_TRIES: u32 = 600;
 const STOP_TRIES: u32 = 600;
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
-/// A port on which no process listens.
+/// A port of loopback on which no process listens, another one at each call. It is below those that the system gives to
+/// connections, so that none of them takes it before the caller's process listens.
 ///
 /// # Errors
 /// Loopback has no free port.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // processes that run at the same time begin far from each other
+    let first = std::process::id().wrapping_mul(7919);
+    for _ in 0..PORTS.len() {
+        let next = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + u16::try_from(next % u32::from(PORTS.end - PORTS.start))?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }
 
 /// Waits until a process listens.

@@ -4,9 +4,12 @@
 //! Two clusters that start on one empty store at the same moment race for the claim, and one of them wins before either
 //! accepts a record. Making a claim costs one PUT and at most one GET; finding it costs one GET.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use highwater_io::{Device, OpenMode};
 use highwater_types::ClusterId;
 
 use crate::{IoClass, ObjectStorage, PutMode, StorageError, layout};
@@ -37,6 +40,18 @@ pub(crate) enum ClaimError {
     /// The store failed to answer as it should.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+/// Whether a local directory has a claim, whichever cluster's it is. Changes nothing.
+///
+/// # Errors
+/// The operating system's error.
+pub(crate) async fn is_there(device: &dyn Device, root: &Path) -> io::Result<bool> {
+    let file = root.join(layout::claim().as_str());
+    match device.open(&file, OpenMode::Existing).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        file => file.map(|_| true),
+    }
 }
 
 /// Makes the claim of `cluster` on a store, or finds it there. The store's root has to be the one below which the

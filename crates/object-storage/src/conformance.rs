@@ -157,6 +157,7 @@ mod tests {
     use std::sync::Arc;
 
     use highwater_io::RealDevice;
+    use highwater_runtime::SeededRng;
 
     use crate::{LocalStorage, MemoryStorage};
 
@@ -169,8 +170,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_local_directory_conforms_and_serves_several_processes() {
         let dir = tempfile::tempdir().expect("a directory");
+        let rng = SeededRng::from_seed(1);
         let open = async || {
-            let opened = LocalStorage::open(Arc::new(RealDevice), dir.path()).await;
+            let opened = LocalStorage::open(Arc::new(RealDevice), dir.path(), &rng).await;
             opened.expect("opens")
         };
         let (one, other, third) = (open().await, open().await, open().await);

@@ -243,13 +243,21 @@ impl Start<'_> {
         };
         // before anything is changed there, because the locks of another machine may not show here
         let marked = machine::read(&*device, root).await.map_err(io)?;
+        let is_marked = marked.is_some();
         self.check_machine(root, machine.as_ref(), marked)?;
-        let opened = LocalStorage::open(device, root).await;
+        // a process that has the store open would write to a place that is only made to look like it
+        if self.opener.claim == Claim::Expect
+            && !claim::is_there(&*device, root).await.map_err(io)?
+        {
+            return Err(self.unclaimed());
+        }
+        let opened = LocalStorage::open(device, root, &self.rng).await;
         let storage = opened.map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock => OpenError::InUse { url: url() },
             _ => io(source),
         })?;
-        if let Some(own) = &machine {
+        // a full directory that has the marker can be used
+        if let Some(own) = machine.as_ref().filter(|_| !is_marked) {
             let marked = machine::mark(&storage, own).await;
             let marked = marked.map_err(|error| self.refused(reasons(&error)))?;
             self.check_machine(root, machine.as_ref(), Some(marked))?;
@@ -286,10 +294,7 @@ impl Start<'_> {
                 other,
                 own: self.opener.cluster,
             },
-            ClaimError::Missing => OpenError::Unclaimed {
-                url: url(),
-                own: self.opener.cluster,
-            },
+            ClaimError::Missing => self.unclaimed(),
             ClaimError::Storage(error) => self.unreachable(reasons(&error)),
         })
     }
@@ -310,6 +315,13 @@ impl Start<'_> {
         match why {
             Unusable::Refused(reason) => self.refused(reason),
             Unusable::NoAnswer(reason) => self.unreachable(reason),
+        }
+    }
+
+    fn unclaimed(&self) -> OpenError {
+        OpenError::Unclaimed {
+            url: self.url.to_owned(),
+            own: self.opener.cluster,
         }
     }
 
@@ -341,13 +353,26 @@ impl Start<'_> {
 
 #[cfg(test)]
 mod tests {
-    use highwater_io::RealDevice;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use bytes::Bytes;
+    use highwater_io::{Faults, FaultyDevice, RealDevice};
     use highwater_types::Uuid;
 
     use super::*;
-    use crate::{Hooked, MemoryStorage, Plan};
+    use crate::{Hooked, IoClass, MemoryStorage, ObjectKey, Plan, PutMode};
+
+    static OPENED: AtomicU64 = AtomicU64::new(0);
 
     async fn open_at(root: &Path, has_own_directory: bool) -> Result<Opened, OpenError> {
+        open_on(Arc::new(RealDevice), root, (Claim::Make, has_own_directory)).await
+    }
+
+    async fn open_on(
+        device: Arc<dyn Device>,
+        root: &Path,
+        (claim, has_own_directory): (Claim, bool),
+    ) -> Result<Opened, OpenError> {
         let config = Config {
             url: format!("file://{}", root.display()),
             ..Config::default()
@@ -355,15 +380,16 @@ mod tests {
         let opener = Opener {
             cluster: Uuid([1; 16]),
             node: NodeId(1),
-            claim: Claim::Make,
+            claim,
             has_own_directory,
         };
         let ports = Ports {
-            device: Arc::new(RealDevice),
+            device,
             memory: Arc::<MemoryStorage>::default(),
             clock: WallClock::system(),
             tasks: Tasks::default(),
-            rng: SeededRng::from_seed(1),
+            // another process draws other names
+            rng: SeededRng::from_seed(OPENED.fetch_add(1, Ordering::Relaxed)),
         };
         open(&config, opener, ports).await
     }
@@ -387,6 +413,58 @@ mod tests {
         assert_eq!(processes(), 2, "a start that is refused leaves nothing");
         std::fs::remove_file(&marker).expect("removes");
         open_at(&root, false).await.expect("opens again");
+    }
+
+    // D2, L1: a file system that is not mounted leaves an empty directory
+    #[tokio::test]
+    async fn nothing_is_written_where_the_store_was() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (root, away) = (dir.path().join("objects"), dir.path().join("away"));
+        let device: Arc<dyn Device> = Arc::new(RealDevice);
+        let open = |claim| open_on(Arc::clone(&device), &root, (claim, false));
+        let running = open(Claim::Make).await.expect("opens").storage;
+        let put = |key: &str| {
+            let body = vec![Bytes::from_static(b"x")];
+            let key = ObjectKey::new(key);
+            let running = Arc::clone(&running);
+            async move {
+                running
+                    .put(&key, body, PutMode::IfAbsent, IoClass::Wal)
+                    .await
+            }
+        };
+        put("a").await.expect("is put");
+        std::fs::rename(&root, &away).expect("is moved");
+        std::fs::create_dir(&root).expect("is made");
+        let refused = open(Claim::Expect).await;
+        let refused = refused.expect_err("the claim is not there");
+        assert!(matches!(refused, OpenError::Unclaimed { .. }), "{refused}");
+        let made = std::fs::read_dir(&root).expect("lists").count();
+        assert_eq!(made, 0, "a start that is refused leaves nothing");
+        // another cluster may begin there
+        open(Claim::Make).await.expect("opens");
+        put("b").await.expect_err("the store is away");
+        std::fs::remove_dir_all(&root).expect("is removed");
+        std::fs::rename(&away, &root).expect("is back");
+        put("b").await.expect("is put");
+    }
+
+    // D3: a start waits for room with the store open, so that what is there can be read and deleted
+    #[tokio::test]
+    async fn a_full_directory_that_was_used_before_opens() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("objects");
+        let faults = Arc::new(Faults::default());
+        let device = FaultyDevice::new(Arc::new(RealDevice), Arc::clone(&faults));
+        let device: Arc<dyn Device> = Arc::new(device);
+        let open = |claim| open_on(Arc::clone(&device), &root, (claim, false));
+        faults.fill_below(Some(root.clone()));
+        let no_room = open(Claim::Make).await;
+        no_room.expect_err("there is no room for its marker");
+        faults.fill_below(None);
+        open(Claim::Make).await.expect("opens");
+        faults.fill_below(Some(root.clone()));
+        open(Claim::Expect).await.expect("opens again");
     }
 
     #[tokio::test(start_paused = true)]

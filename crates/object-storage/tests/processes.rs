@@ -48,7 +48,12 @@ fn writer(found: &Bytes) -> String {
 }
 
 async fn open(dir: &Path) -> LocalStorage {
-    let opened = LocalStorage::open(Arc::new(RealDevice), &dir.join("store")).await;
+    let opened = LocalStorage::open(
+        Arc::new(RealDevice),
+        &dir.join("store"),
+        &SeededRng::from_seed(1),
+    )
+    .await;
     opened.expect("opens")
 }
 

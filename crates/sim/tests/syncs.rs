@@ -31,7 +31,12 @@ fn disk(seed: u64, lie: Option<&str>) -> Result<Disk> {
 }
 
 async fn objects(disk: &Disk) -> Result<LocalStorage> {
-    let opened = LocalStorage::open(Arc::new(disk.boot()), Path::new("/objects/highwater")).await;
+    let opened = LocalStorage::open(
+        Arc::new(disk.boot()),
+        Path::new("/objects/highwater"),
+        &SeededRng::from_seed(1),
+    )
+    .await;
     opened.context("the store opens")
 }
 

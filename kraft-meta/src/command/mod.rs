@@ -160,8 +160,10 @@ pub enum Rejection {
     /// The node epoch is not open (E6).
     #[error("node epoch is not open node_epoch={0}")]
     Fenced(NodeEpoch),
-    /// An earlier start of the node, with another data directory, was heard within its session (E2).
-    #[error("another process with this node.id and another data directory is alive node_epoch={0}")]
+    /// An earlier start of the node, with another data directory or another copy of it, was heard within its session (E2).
+    #[error(
+        "another process with this node.id and another data directory, or another copy of this one, is alive node_epoch={0}"
+    )]
     InSession(NodeEpoch),
     /// An epoch of the node that is not closed has its log in another data directory (D2).
     #[error(

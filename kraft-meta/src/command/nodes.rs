@@ -40,6 +40,9 @@ pub struct RegisterNode {
     /// The newest `metadata.version` that its program knows; 0 for [`crate::MetadataVersion::FIRST`].
     #[prost(int32, tag = "8")]
     pub metadata_version: i32,
+    /// Where the data directory is, by which a copy of it is told from it; empty if that is not known (E2).
+    #[prost(string, tag = "9")]
+    pub place: String,
 }
 
 /// See [`super::Action::SetMetadataVersion`].

@@ -11,7 +11,7 @@ use highwater_types::{
 use imbl::OrdMap;
 
 use crate::MetadataVersion;
-use crate::command::{ClaimRecord, Duty, Endpoint, RollRecord, WalKind};
+use crate::command::{ClaimRecord, Duty, Endpoint, RegisterNode, RollRecord, WalKind};
 
 /// The offsets that a stream skips when a log with its last batches is given up: more than a log can hold (D5).
 pub const LOST_OFFSETS: i64 = 1 << 30;
@@ -46,6 +46,8 @@ pub struct NodeImage {
     pub incarnation: Vec<u8>,
     /// The id of the data directory it registered with; empty if it had none.
     pub directory: Vec<u8>,
+    /// Where that directory was; empty if that is not known.
+    pub place: String,
     /// The addresses at which clients reach it.
     pub endpoints: Vec<Endpoint>,
     /// Its epochs that are open, fenced, or closed and not swept yet; every other epoch is closed.
@@ -492,6 +494,12 @@ impl NodeImage {
     #[must_use]
     pub fn last_on_disk(&self) -> Option<NodeEpoch> {
         self.on_disk().last().map(|(epoch, _)| epoch)
+    }
+
+    /// Whether a start has the data directory that the node had last, at the same place as far as both are known.
+    pub(crate) fn is_at(&self, start: &RegisterNode) -> bool {
+        let is_known = !self.place.is_empty() && !start.place.is_empty();
+        self.directory == start.directory && (!is_known || self.place == start.place)
     }
 
     /// The data directory without which the node may not start, because a disk WAL that is not closed is in it, and the

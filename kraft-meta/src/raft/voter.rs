@@ -405,14 +405,15 @@ impl Voter {
             .collect()
     }
 
-    /// The epoch because of which a start may not register yet: it has another data directory, and its session lives
-    /// (E2).
+    /// The epoch because of which a start may not register yet: it has another data directory, or the same one at another
+    /// place, which is a copy, and its session lives (E2). The broker in the process of the only voter does not wait,
+    /// because its earlier process was that voter, and has ended.
     fn in_session(&self, register: &RegisterNode) -> Option<NodeEpoch> {
         let term = self.leads()?;
         let image = Arc::clone(&self.image.borrow());
         let node = image.node(NodeId(register.node))?;
-        let is_other =
-            node.incarnation != register.incarnation && node.directory != register.directory;
+        let is_own = self.is_alone() && NodeId(register.node) == self.node;
+        let is_other = !is_own && node.incarnation != register.incarnation && !node.is_at(register);
         let lives =
             node.is_live() && is_other && self.sessions().lives(term, node.epoch, Instant::now());
         lives.then_some(node.epoch)

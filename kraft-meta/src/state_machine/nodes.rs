@@ -75,6 +75,7 @@ impl MetadataImage {
             epoch,
             incarnation: register.incarnation,
             directory: register.directory,
+            place: register.place,
             endpoints: register.endpoints,
             epochs,
             rack: register.rack,

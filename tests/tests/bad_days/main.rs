@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use highwater_broker::node::Machine;
 use highwater_io::RealDevice;
+use highwater_kafka_peer::process::free_port;
 use highwater_object_storage::{
     Claim, Config, MemoryStorage, OpenError, Opened, Opener, Ports, S3Config, conformance, open,
 };
@@ -247,8 +248,7 @@ fn settings<'a>(url: &'a str, endpoint: &'a str, admin: &'a str) -> Vec<(&'a str
 impl Bad {
     async fn start() -> Result<Self> {
         let proxy = proxy().await?;
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let (url, admin) = (url("node"), free.to_string());
+        let (url, admin) = (url("node"), format!("127.0.0.1:{}", free_port()?));
         let settings = settings(&url, &proxy.endpoint, &admin);
         let node = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await?;
         node.create_topic("t", 1, &[]).await?;

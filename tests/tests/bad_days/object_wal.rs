@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use highwater_broker::node::Machine;
 use highwater_client::{Batch, Error, Producer};
+use highwater_kafka_peer::process::free_port;
 use highwater_protocol::records::split_batches;
 use highwater_tests::{
     Fault, FaultProxy, ProxiedRequest, T0, TestNode, producer_batch, put_latency, read, until,
@@ -133,8 +134,7 @@ fn settings<'a>(url: &'a str, endpoint: &'a str, admin: &'a str) -> Vec<(&'a str
 impl Tailed {
     async fn start() -> Result<Self> {
         let proxy = proxy().await?;
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let (url, admin) = (url("object-wal"), free.to_string());
+        let (url, admin) = (url("object-wal"), format!("127.0.0.1:{}", free_port()?));
         let settings = settings(&url, &proxy.endpoint, &admin);
         let node = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await?;
         node.create_topic("t", 1, &[]).await?;

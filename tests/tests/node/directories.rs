@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use highwater_broker::node::Machine;
-use highwater_tests::{Link, LogLines, TestNode, latest, until};
+use highwater_tests::{Link, LogLines, TestNode, copy_directory, latest, until};
 use tempfile::TempDir;
 
 use super::damage::listen;
@@ -115,6 +115,59 @@ async fn brokers_whose_directories_are_swapped_do_not_start_and_lose_nothing() -
     produce(&second, 0).await?;
     drop((second.stop().await?, third.stop().await?));
     drop(controller.stop().await?);
+    Ok(())
+}
+
+// E2: a copy of the directory would recover the log without what the original has written since
+#[tokio::test]
+async fn a_copy_of_a_running_directory_is_refused_while_the_original_lives() -> Result<()> {
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let controller = controller(TempDir::new()?, &store, 0).await?;
+    let start = |dir| broker(2, "disk", dir, &store, controller.address);
+    let original = start(TempDir::new()?).await?;
+    original.create_topic("t", 1, &[]).await?;
+    produce(&original, 0).await?;
+    let copy = TempDir::new()?;
+    let (from, to) = (original.dir.path().join("data"), copy.path().join("data"));
+    copy_directory(&from, &to)?;
+    produce(&original, 0).await?;
+    let why = start(copy).await.map(drop).expect_err("is refused");
+    let why = format!("{why:#}");
+    assert!(why.contains("is a copy of the data directory"), "{why}");
+    produce(&original, 0).await?;
+    // the directory itself takes over at once
+    let said = LogLines::default();
+    let _listening = listen(&said);
+    let original = start(kill(original)).await?;
+    assert_eq!(end(&original, 0).await?, 3);
+    assert_eq!(said.count("this start waits"), 0);
+    drop(original.stop().await?);
+    drop(controller.stop().await?);
+    Ok(())
+}
+
+// E2: its earlier process was the voter, and has ended
+#[tokio::test]
+async fn a_node_that_is_the_only_voter_starts_at_another_place_without_a_wait() -> Result<()> {
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let settings = [
+        ("highwater.object.storage", &*store),
+        ("highwater.upload.interval.ms", "600000"),
+    ];
+    let start = |dir| TestNode::start_in(dir, &settings, Machine::real());
+    let node = start(TempDir::new()?).await?;
+    node.create_topic("t", 1, &[]).await?;
+    produce(&node, 0).await?;
+    let (from, to) = (kill(node), TempDir::new()?);
+    copy_directory(&from.path().join("data"), &to.path().join("data"))?;
+    let said = LogLines::default();
+    let _listening = listen(&said);
+    let node = start(to).await?;
+    assert_eq!(end(&node, 0).await?, 1);
+    assert_eq!(said.count("this start waits"), 0);
+    drop(node.stop().await?);
     Ok(())
 }
 

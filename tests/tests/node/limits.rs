@@ -1,11 +1,12 @@
 //! The bounds of connections, frames and memory.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 use highwater_client::Connection;
+use highwater_kafka_peer::process::free_port;
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::MetadataRequest;
 use highwater_tests::{TestNode, connect, large_batch, produce_request, until};
@@ -130,7 +131,7 @@ async fn a_batch_that_its_topic_allows_and_memory_does_not_is_answered() -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_listener_tells_its_own_address() -> Result<()> {
-    let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+    let free = || free_port().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let (outside, inside) = (free()?, free()?);
     let listeners = format!("OUTSIDE://{outside},INSIDE://{inside}");
     let settings = [

@@ -195,6 +195,44 @@ async fn a_broker_whose_store_is_another_clusters_does_not_start() -> Result<()>
     Ok(())
 }
 
+// D2: it would claim what is no store of the cluster, and brokers would write there
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_joins_a_cluster_with_another_store_does_not_start() -> Result<()> {
+    let (objects, other) = (TempDir::new()?, TempDir::new()?);
+    let right = store(&objects);
+    let first = controller(TempDir::new()?, &right, 0).await?;
+    let node = broker(TempDir::new()?, &right, first.address).await?;
+    let known = first.address.to_string();
+    let joins = async |roles: &str, store: &str| {
+        let listeners = match roles {
+            "controller" => "CONTROLLER://127.0.0.1:0",
+            _ => "CONTROLLER://127.0.0.1:0,PLAINTEXT://127.0.0.1:0",
+        };
+        let settings = [
+            ("process.roles", roles),
+            ("node.id", "3"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.bootstrap.servers", &known),
+            ("listeners", listeners),
+            ("highwater.wal", "object"),
+            ("highwater.object.storage", store),
+        ];
+        TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await
+    };
+    for roles in ["controller", "broker,controller"] {
+        let refused = joins(roles, &store(&other)).await;
+        let refused = format!("{:#}", refused.map(drop).expect_err("is refused"));
+        assert!(refused.contains("was emptied"), "{refused}");
+    }
+    let left = std::fs::read_dir(other.path())?.count();
+    assert_eq!(left, 0, "a start that is refused leaves nothing");
+    let joined = joins("controller", &right).await?;
+    drop(joined.stop().await?);
+    drop(node.stop().await?);
+    drop(first.stop().await?);
+    Ok(())
+}
+
 // A broker on the object WAL keeps nothing that matters on its own disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_on_the_object_wal_starts_again_with_an_empty_directory() -> Result<()> {

@@ -187,7 +187,10 @@ pub(super) fn of_log(error: LogError) -> WalError {
         },
         LogError::Full { directory, error } => WalError::Io {
             path: directory,
-            source: std::io::Error::other(format!("no room for another file: {error}")),
+            source: std::io::Error::new(
+                std::io::ErrorKind::StorageFull,
+                format!("no room for another file: {error}"),
+            ),
         },
         LogError::Io { file, error } => WalError::Io {
             path: file,

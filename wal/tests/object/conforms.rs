@@ -12,7 +12,7 @@ use highwater_object_storage::{
     Gate, Hooked, IoClass, LocalStorage, MemoryStorage, ObjectStorage, Operation, Plan, PutMode,
     layout,
 };
-use highwater_runtime::{ByteBudget, BytePermit, Tasks};
+use highwater_runtime::{ByteBudget, BytePermit, SeededRng, Tasks};
 use highwater_types::{NodeEpoch, ObjectId, WalPosition};
 use highwater_wal::conformance::{self, Bench};
 use highwater_wal::object::ObjectWalFactory;
@@ -201,7 +201,8 @@ async fn the_object_wal_conforms_over_memory() {
 async fn the_object_wal_conforms_over_a_directory() {
     conformance::run(|| {
         let dir = tempfile::tempdir().expect("a directory");
-        let open = LocalStorage::open(Arc::new(RealDevice), dir.path());
+        let rng = SeededRng::from_seed(1);
+        let open = LocalStorage::open(Arc::new(RealDevice), dir.path(), &rng);
         let store =
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(open));
         ObjectBench::new(Arc::new(store.expect("opens")), Some(dir))

@@ -3,7 +3,6 @@
 use highwater_object_storage::CredentialSource;
 
 use super::{Key, Kind, int, key, unset};
-use crate::wal::KINDS;
 
 /// By name.
 pub(super) static KEYS: &[Key] = &[
@@ -104,7 +103,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "highwater.wal",
         "disk",
-        Kind::OneOf(KINDS),
+        Kind::OneOf(&["disk", "object"]),
         "Where the write-ahead log is. With disk, a batch is durable once it is synced in highwater.data.dir. With object, \
          it is durable once the object store has it, and the data directory holds no records. It may be changed at any \
          start.",

@@ -262,6 +262,7 @@ async fn a_rejection_keeps_its_type_through_the_port() {
     );
     let register = RegisterNode {
         directory: Vec::new(),
+        place: String::new(),
         node: NODE.0,
         incarnation: vec![2],
         endpoints: Vec::new(),

@@ -105,6 +105,7 @@ impl Died {
     async fn register(&mut self, incarnation: u8) {
         let register = RegisterNode {
             directory: Vec::new(),
+            place: String::new(),
             node: NODE.0,
             incarnation: vec![incarnation],
             endpoints: Vec::new(),

@@ -9,7 +9,7 @@ use highwater_kraft_meta::RaftMetadata;
 use highwater_kraft_meta::command::{CreateTopic, RegisterNode, Replicas, WalKind};
 use highwater_object_storage::{LocalStorage, Metered, RequestCounts};
 use highwater_partition_log::KafkaDeltaFold;
-use highwater_runtime::{ByteBudget, Tasks};
+use highwater_runtime::{ByteBudget, SeededRng, Tasks};
 use highwater_s3stream::{
     AppendReceipt, Config, DeltaFold, FetchLimit, ObjectStreamStore, OpenStream, OpenedStream,
     Ports, Stream, StreamBatch, StreamStore, Writer, record_bytes,
@@ -156,6 +156,7 @@ impl Storage {
         let metadata = Arc::new(opened.expect("opens"));
         let register = RegisterNode {
             directory: Vec::new(),
+            place: String::new(),
             node: NODE.0,
             incarnation: vec![1],
             endpoints: Vec::new(),
@@ -176,7 +177,8 @@ impl Storage {
         propose(&metadata, Action::CreateTopic(topic)).await;
         fixture::lead(&*metadata, NodeEpoch(at.0)).await;
         let root = dir.path().join("objects");
-        let objects = LocalStorage::open(Arc::new(RealDevice), &root).await;
+        let objects =
+            LocalStorage::open(Arc::new(RealDevice), &root, &SeededRng::from_seed(1)).await;
         Self {
             dir,
             metadata,

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use highwater_io::{Device, DirEntry, DirId, DirLock, OpenMode, is_full};
-use highwater_runtime::crash_point;
+use highwater_runtime::{SeededRng, crash_point};
+use highwater_types::Uuid;
 
 use crate::{IoClass, ObjectEntry, ObjectKey, ObjectStorage, ObjectVersion, PutMode, StorageError};
 
@@ -84,7 +85,7 @@ impl LocalStorage {
     ///
     /// # Errors
     /// The operating system's error; `WouldBlock` when another process has been opening the directory for seconds.
-    pub async fn open(device: Arc<dyn Device>, root: &Path) -> io::Result<Self> {
+    pub async fn open(device: Arc<dyn Device>, root: &Path, rng: &SeededRng) -> io::Result<Self> {
         let all = root.join(TEMPORARY);
         device.create_dir_all(&all).await?;
         // A process that opens the directory has no lock yet on the directory for its temporary files.
@@ -92,7 +93,7 @@ impl LocalStorage {
         for entry in device.list_dir(&all).await? {
             clear_if_dead(&*device, &entry).await?;
         }
-        let temporary = own_dir(&*device, &all).await?;
+        let temporary = own_dir(&*device, &all, rng).await?;
         let lock = device.lock_dir(&temporary).await?;
         drop(opening);
         Ok(Self {
@@ -278,16 +279,14 @@ async fn clear_if_dead(device: &dyn Device, entry: &DirEntry) -> io::Result<()> 
     device.remove_dir(&entry.path).await.map(drop)
 }
 
-/// Makes a directory for the temporary files of this process.
-async fn own_dir(device: &dyn Device, all: &Path) -> io::Result<PathBuf> {
-    // no other process makes one, and those that are there belong to living processes
-    let mut number: u64 = 1;
+/// Makes a directory for the temporary files of this process. No process ever makes one of the same name: where another
+/// file system takes the place of this one, or none does, every put of this process fails.
+async fn own_dir(device: &dyn Device, all: &Path, rng: &SeededRng) -> io::Result<PathBuf> {
     loop {
-        let own = all.join(number.to_string());
+        let own = all.join(Uuid(rng.next_id()).to_string());
         if device.create_dir(&own).await? {
             return Ok(own);
         }
-        number += 1;
     }
 }
 
@@ -473,7 +472,12 @@ mod tests {
     use super::*;
 
     async fn open(dir: &TempDir) -> LocalStorage {
-        let opened = LocalStorage::open(Arc::new(RealDevice), &dir.path().join("objects")).await;
+        let opened = LocalStorage::open(
+            Arc::new(RealDevice),
+            &dir.path().join("objects"),
+            &SeededRng::from_seed(1),
+        )
+        .await;
         opened.expect("opens").below("cluster")
     }
 

@@ -471,6 +471,10 @@ impl Device for SimDevice {
     async fn machine_id(&self) -> io::Result<String> {
         Ok("simulated".to_owned())
     }
+
+    async fn boot_id(&self) -> io::Result<String> {
+        Ok("simulated".to_owned())
+    }
 }
 
 struct Lock {

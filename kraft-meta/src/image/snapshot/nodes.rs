@@ -29,6 +29,8 @@ pub(super) struct NodeRecord {
     is_unregistered: bool,
     #[prost(int32, tag = "10")]
     metadata_version: i32,
+    #[prost(string, tag = "11")]
+    place: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -67,6 +69,7 @@ pub(super) fn record(id: i32, node: &NodeImage) -> NodeRecord {
         epoch: node.epoch.0,
         incarnation: node.incarnation.clone(),
         directory: node.directory.clone(),
+        place: node.place.clone(),
         endpoints: node.endpoints.clone(),
         epochs: node
             .epochs
@@ -108,6 +111,7 @@ pub(super) fn image(node: NodeRecord) -> NodeImage {
         epoch: NodeEpoch(node.epoch),
         incarnation: node.incarnation,
         directory: node.directory,
+        place: node.place,
         endpoints: node.endpoints,
         epochs: node.epochs.into_iter().map(epoch_image).collect(),
     }

@@ -37,6 +37,7 @@ fn register(node: i32, incarnation: u8, wal: WalKind, after: u64) -> Action {
             port: 9092,
         }],
         directory: vec![9],
+        place: String::new(),
         wal: wal.into(),
         after,
         rack: if node > 2 { "zone-b" } else { "" }.to_owned(),

@@ -264,6 +264,7 @@ fn node_action(ask: &Ask, image: &MetadataImage) -> Option<Action> {
             incarnation: vec![incarnation],
             endpoints: Vec::new(),
             directory: vec![9],
+            place: String::new(),
             wal: wal.into(),
             after: image
                 .node(NodeId(node.into()))

@@ -78,11 +78,12 @@ impl HttpService for KeepRefusals {
         let (parts, body) = answer.into_parts();
         let body = read_some(body).await?;
         let refused = refusal(status, &body);
-        // `object_store` maps these itself; a missing bucket must not be taken for a missing object
+        // `object_store` maps these itself; an answer that a missing bucket has, or a proxy without a way to the store, must
+        // not be taken for a missing object
         let known = matches!(
             status,
             StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT
-        ) || (status == StatusCode::NOT_FOUND && refused.code != "NoSuchBucket");
+        ) || (status == StatusCode::NOT_FOUND && refused.code == "NoSuchKey");
         if known {
             return Ok(HttpResponse::from_parts(
                 parts,

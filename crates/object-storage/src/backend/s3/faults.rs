@@ -238,6 +238,10 @@ async fn a_read_of_what_is_not_there_and_one_that_failed_differ() {
         (Some(refusal("404 Not Found", "NoSuchKey")), "not found"),
         (Some(refusal("404 Not Found", "NoSuchBucket")), "failed"),
         (
+            Some(response("404 Not Found", "", "404 page not found\n")),
+            "failed",
+        ),
+        (
             Some(refusal("503 Service Unavailable", "SlowDown")),
             "failed",
         ),
