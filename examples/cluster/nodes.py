@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -36,14 +37,19 @@ def find_binary(named):
     return str(binary)
 
 
-def free_ports(count):
-    bound = [socket.socket() for _ in range(count)]
-    for one in bound:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in bound]
-    for one in bound:
-        one.close()
-    return ports
+def is_free(port):
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports():
+    # below those that the system gives to connections, so that no connection takes one before its node listens
+    return filter(is_free, random.sample(range(20_000, 32_000), 1000))
 
 
 class Nodes:
@@ -51,7 +57,7 @@ class Nodes:
 
     def __init__(self, binary, directory, storage, endpoint=None):
         self.binary, self.directory = binary, directory
-        ports = dict(zip(CONTROLLERS + BROKERS, free_ports(6)))
+        ports = dict(zip(CONTROLLERS + BROKERS, free_ports()))
         self.addresses = {node: ("127.0.0.1", port) for node, port in ports.items()}
         # all processes, and those that are not to end, by node
         self.processes, self.running = [], {}

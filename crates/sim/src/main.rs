@@ -35,6 +35,9 @@ struct Cli {
     /// its end.
     #[arg(long, default_value_t = 1)]
     repeat: u64,
+    /// Ends after the first seed that fails.
+    #[arg(long)]
+    until_failure: bool,
     /// Prints how often each class of syncs had something to do.
     #[arg(long)]
     syncs: bool,
@@ -104,6 +107,9 @@ fn seeds(cli: &Cli) -> std::io::Result<bool> {
             Err(failed) => {
                 sound = false;
                 writeln!(out, "{failed}")?;
+                if cli.until_failure {
+                    break;
+                }
             }
         }
     }

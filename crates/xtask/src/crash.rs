@@ -12,6 +12,7 @@ use crate::python;
 use crate::report::{Outcome, say};
 use crate::rust::{self, run};
 use crate::time::now;
+use crate::worktree;
 
 const SCRIPT: &str = "tests/clients/python/crash.py";
 const BINARY: &str = "target/release/highwater";
@@ -59,10 +60,8 @@ pub(crate) fn cluster() -> Result<Outcome> {
 pub(crate) fn upgrade(from: &str) -> Result<()> {
     let python = python::newest()?.context("python3 is missing")?;
     rust::build_binaries()?;
-    clear(&format!("{FORMER_DIR}/tree"))?;
-    let tree = format!("{FORMER_DIR}/tree");
-    run(Command::new("git").args(["worktree", "prune"]))?;
-    run(Command::new("git").args(["worktree", "add", "--detach", &tree, from]))?;
+    let tree = Path::new(FORMER_DIR).join("tree");
+    worktree::add(&tree, from)?;
     let mut build = Command::new("cargo");
     build.args(["build", "--release", "--locked", "--package", "highwater"]);
     build.args(["--target-dir", "../target"]).current_dir(&tree);
@@ -72,7 +71,7 @@ pub(crate) fn upgrade(from: &str) -> Result<()> {
     let mut script = Command::new(python);
     script.args([CLUSTER_SCRIPT, BINARY, CLUSTER_DIR, "--rolling"]);
     run(script.args(["--former", &former]))?;
-    run(Command::new("git").args(["worktree", "remove", "--force", &tree]))
+    worktree::remove(&tree)
 }
 
 /// The example of a cluster: one broker is killed and another one stops, and no record is lost. It needs no package.

@@ -13,6 +13,7 @@ mod franz_go;
 mod image;
 mod kubernetes;
 mod overload;
+mod planted;
 mod policy;
 mod programs;
 mod python;
@@ -26,8 +27,10 @@ mod suites;
 mod time;
 mod tools;
 mod tools_cluster;
+mod worktree;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -94,6 +97,14 @@ enum Command {
         #[arg(long, conflicts_with_all = ["only", "keep"])]
         end: bool,
     },
+    /// Plant known kinds of bugs in the last commit, and let the simulation of a cluster find each.
+    Planted {
+        /// Plant only these, as their patches in crates/sim/planted are named.
+        names: Vec<String>,
+        /// The number of seeds within which each must be found.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+    },
     /// Write the generated files: the messages from the schema, and the README's table of APIs.
     Codegen,
     /// Record what Apache Kafka's tools print against Apache Kafka, which the suite `tools` compares with.
@@ -110,8 +121,19 @@ enum Command {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // without a stack trace, which would push what the suites printed out of a log that shows only its end
+            report::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Verify => verify(),
         Command::Test { require_all, only } => test(require_all, &only),
         Command::Soak {
@@ -120,6 +142,7 @@ fn main() -> Result<()> {
             seed,
         } => crash::soak(what, minutes, seed),
         Command::Upgrade { from } => crash::upgrade(&from),
+        Command::Planted { names, seeds } => planted::find(&names, seeds),
         Command::Dist => dist::build(),
         Command::Image => image::build(),
         Command::Kubernetes { end: true, .. } => kubernetes::end(),

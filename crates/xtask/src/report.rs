@@ -12,6 +12,8 @@ use crate::time::now;
 
 /// The number of suites that run at the same time where several may.
 const AT_ONCE: usize = 2;
+/// The lines of the reason of a failure that the end of a run repeats.
+const LINES_REPEATED_MAX: usize = 20;
 
 /// What a suite does.
 pub(crate) type Body<'a> = Box<dyn FnOnce() -> Result<Outcome> + Send + 'a>;
@@ -99,7 +101,8 @@ impl Report {
         self.rows.push((name.to_owned(), Duration::ZERO, failed));
     }
 
-    /// Prints the time of each suite and their sum; fails if a suite failed, or if no code runs a requested suite.
+    /// Prints the time of each suite and their sum, and again why suites failed; fails if one did, or if no code runs a
+    /// requested suite.
     pub(crate) fn finish(mut self) -> Result<()> {
         for suite in &self.asked {
             if !self.rows.iter().any(|(name, _, _)| name == suite.name) {
@@ -128,6 +131,11 @@ impl Report {
             say(&format!("{name:<24} {:>7.1} s  {word}", took.as_secs_f64()));
         }
         say("");
+        for (name, _, row) in &self.rows {
+            if let Row::Failed(why) = row {
+                say(&format!("-- {name} FAILED: {}", beginning(why)));
+            }
+        }
         say(&format!(
             "{passed} passed, {failed} failed, {skipped} skipped"
         ));
@@ -136,6 +144,12 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// The first lines of a text that may be long.
+fn beginning(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().take(LINES_REPEATED_MAX).collect();
+    lines.join("\n")
 }
 
 fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

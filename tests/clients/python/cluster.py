@@ -66,14 +66,20 @@ if network:
 HOSTS = {node: network.add(node) if network else "127.0.0.1" for node in [*CONTROLLERS, *BROKERS]}
 
 
-def free_port():
+def is_free(port):
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
-PORTS = {node: free_port() for node in [*CONTROLLERS, *BROKERS]}
-ADMIN_PORTS = {node: free_port() for node in PORTS}
+# below those that the system gives to connections, so that no connection takes one before its node listens
+FREE = filter(is_free, random.sample(range(20_000, 32_000), 1000))
+PORTS = {node: next(FREE) for node in [*CONTROLLERS, *BROKERS]}
+ADMIN_PORTS = {node: next(FREE) for node in PORTS}
 ADDRESSES = {node: f"{HOSTS[node]}:{port}" for node, port in PORTS.items()}
 VOTERS = ",".join(f"{node}@{ADDRESSES[node]}" for node in CONTROLLERS)
 BOOTSTRAP = ",".join(ADDRESSES[node] for node in BROKERS)

@@ -100,7 +100,9 @@ EOT
     serve dns dns -conf $run/Corefile
 }
 
-# Volumes are directories of a node, as local disks are: a pod that has one can't go to another node.
+# Volumes are directories of a node, as local disks are: a pod that has one can't go to another node. A volume is used
+# once, and one node may need five: of its controller, of three releases that don't start, and of a controller that lost
+# the first.
 volumes() {
     cat <<EOT
 apiVersion: storage.k8s.io/v1
@@ -111,7 +113,7 @@ volumeBindingMode: WaitForFirstConsumer
 EOT
     local n number
     for n in $(seq "$nodes"); do
-        for number in 1 2 3 4; do
+        for number in 1 2 3 4 5 6 7 8; do
             mkdir -p "$run/volumes/node$n-$number"
             cat <<EOT
 ---

@@ -165,22 +165,9 @@ impl<'a> ClusterWorld<'a> {
     pub(crate) fn run(mut self) -> Result<Outcome, String> {
         for (at, act) in std::mem::take(&mut self.plan) {
             self.steps_until(at)?;
+            self.check_store_fence(act)?;
             self.note(act);
             self.act(act)?;
-        }
-        if let Some(id) = self.without_store.filter(|_| self.store_fences == 0) {
-            let member = &self.members[&id];
-            // A start waits for the store, and leads nothing; the store may be away for all for a while; and a new active
-            // controller counts anew, as often as an operator changes the voters.
-            let is_due = member.host.starts.get() > 0
-                && self.store.faults() == 0
-                && self.shape.controllers.len() == 1;
-            let asked = member.wire.refused().filter(|_| is_due);
-            if asked.is_some_and(|at| at + plan::FENCED_AFTER < self.sim.elapsed()) {
-                return Err(format!(
-                    "node {id} alone did not reach the store, and kept its partitions (E8)"
-                ));
-            }
         }
         self.heal()?;
         self.calm.send_replace(true);
@@ -256,6 +243,27 @@ impl<'a> ClusterWorld<'a> {
             self.store_fences += u64::from(is_without_store);
         }
         Ok(())
+    }
+
+    /// Checks, before a broker that alone did not reach the store does again, that it was fenced for that, if it is due.
+    fn check_store_fence(&self, act: Act) -> Result<(), String> {
+        let Some(id) = self.without_store.filter(|id| act == Act::MendStore(*id)) else {
+            return Ok(());
+        };
+        let member = &self.members[&id];
+        // A start waits for the store, and leads nothing; the store may be away for all for a while; and a new active
+        // controller counts anew, as often as an operator changes the voters.
+        let is_due = self.store_fences == 0
+            && member.host.starts.get() > 0
+            && self.store.faults() == 0
+            && self.shape.controllers.len() == 1;
+        let asked = member.wire.refused().filter(|_| is_due);
+        match asked.is_some_and(|at| at + plan::FENCED_AFTER < self.sim.elapsed()) {
+            true => Err(format!(
+                "node {id} alone did not reach the store, and kept its partitions (E8)"
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Stops all nodes cleanly, cuts their power, starts them again, and lets a client read everything once more.

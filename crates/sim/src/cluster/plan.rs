@@ -119,6 +119,9 @@ const SETTLED: Duration = Duration::from_secs(5);
 /// come for 3 s; and heartbeats and looks take their time.
 pub(super) const FENCED_AFTER: Duration = Duration::from_secs(9);
 const STORE_CUT: Duration = Duration::from_secs(14);
+/// How often a broker does not reach the store in such a run at most, and for how long it does in between.
+const STORE_MOMENTS: u64 = 4;
+const STORE_MOMENT_MS: u64 = 1500;
 
 /// What can fail in a cluster.
 pub(super) struct Weak<'a> {
@@ -198,8 +201,7 @@ impl Weak<'_> {
                 .put(&mut plan, Duration::ZERO);
         }
         if let Some(broker) = self.without_store {
-            let cut = Failure::cut_store(broker, STORE_CUT);
-            cut.put(&mut plan, SETTLED + a_while(rng));
+            Self::store_comes_and_goes(rng, broker, &mut plan);
             return plan;
         }
         for _ in 0..2 + rng.below(FAILURES) {
@@ -212,13 +214,25 @@ impl Weak<'_> {
         plan
     }
 
+    /// A broker does not reach the store for so long that it is fenced (E8). Then the store is there for moments only, in
+    /// which the broker may begin to start again (W11).
+    fn store_comes_and_goes(rng: &SeededRng, broker: NodeId, plan: &mut Plan) {
+        let mut at = SETTLED + a_while(rng);
+        let mut lasts = STORE_CUT;
+        for _ in 0..1 + rng.below(STORE_MOMENTS) {
+            Failure::cut_store(broker, lasts).put(plan, at);
+            at += lasts + ms(rng, STORE_MOMENT_MS);
+            lasts = a_while(rng);
+        }
+    }
+
     /// One failure, or several that belong together.
     fn failures(&self, rng: &SeededRng) -> Vec<Failure> {
         let (brokers, controllers) = (&self.shape.brokers, &self.shape.controllers);
         let (broker, controller) = (one_of(rng, brokers), one_of(rng, controllers));
         let any = one_of(rng, &self.shape.nodes());
         let a_while = a_while(rng);
-        let one = match rng.below(24) {
+        let one = match rng.below(25) {
             0..=2 => Failure::crash(broker, self.loss(rng), a_while),
             3 => Failure::crash(controller, of_a_process(rng), a_while),
             4 => Failure::now(Act::Stop(broker), Act::Start(broker), a_while),
@@ -235,8 +249,8 @@ impl Weak<'_> {
             15..=16 => return self.lost_answers(rng, broker),
             17..=18 => return self.late_messages(rng, broker),
             19..=20 => return self.sealers_that_meet(rng, broker),
-            21 => return self.power_of_a_slow_log(rng, controller),
-            22 => return self.power_of_a_voter(rng, controller),
+            21..=22 => return self.power_of_a_slow_log(rng, controller),
+            23 => return self.power_of_a_voter(rng, controller),
             // the power of all controllers fails, and each of them is back after another time
             _ => return self.all_controllers(|id| Failure::power(id, ms(rng, SESSION_MS))),
         };

@@ -27,6 +27,7 @@ pub enum Trouble {
 
 /// By how much an operation is late at most.
 const SLOW_MAX_MS: u64 = 400;
+const SLOW_LOG_MAX_MS: u64 = 1000;
 
 impl Trouble {
     pub(crate) fn draw(rng: &SeededRng) -> Self {
@@ -73,7 +74,8 @@ impl Trouble {
         match self {
             Self::DataSlow if path.starts_with("/objects") => 0,
             Self::LogsSlow if path.extension().is_none_or(|it| it != "log") => 0,
-            Self::DataSlow | Self::LogsSlow => rng.below(SLOW_MAX_MS),
+            Self::DataSlow => rng.below(SLOW_MAX_MS),
+            Self::LogsSlow => rng.below(SLOW_LOG_MAX_MS),
             _ => 0,
         }
     }

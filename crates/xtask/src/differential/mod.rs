@@ -21,7 +21,7 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::broker::Broker;
-use crate::cluster::{BROKERS, Cluster};
+use crate::cluster::{BROKERS, Cluster, rack};
 use crate::jars::has;
 use crate::peer::Peer;
 use crate::report::{Outcome, say};
@@ -45,7 +45,7 @@ pub(crate) fn compare() -> Result<Outcome> {
     let broker = Broker::start("differential-broker")?;
     let stop = |broker: Broker| broker.stop();
     let address = broker.address.clone();
-    compare_with(&address, broker, stop, &[LIST, ALONE_LIST])
+    compare_with(&address, broker, stop, &[LIST, ALONE_LIST], SETTINGS)
 }
 
 /// The suite with three controllers and three brokers, of which one gets everything: so its answers are those of a lone
@@ -60,7 +60,9 @@ pub(crate) fn compare_cluster() -> Result<Outcome> {
     }
     let stop = |cluster: Cluster| cluster.stop(&[]);
     let address = cluster.address(BROKERS[0]).to_owned();
-    compare_with(&address, cluster, stop, &[LIST, CLUSTER_LIST])
+    let rack = format!("broker.rack={}", rack(BROKERS[0]));
+    let peer = [SETTINGS, &[&rack]].concat();
+    compare_with(&address, cluster, stop, &[LIST, CLUSTER_LIST], &peer)
 }
 
 fn skipped() -> Option<Outcome> {
@@ -68,16 +70,18 @@ fn skipped() -> Option<Outcome> {
     (!is_there).then(|| Outcome::Skipped("java or mvn is missing".to_owned()))
 }
 
-/// Compares the answers of the broker at an address, which is stopped as soon as it has given them.
+/// Compares the answers of the broker at an address, which is stopped as soon as it has given them, with those of Kafka with
+/// these settings.
 fn compare_with<T>(
     address: &str,
     running: T,
     stop: impl FnOnce(T) -> Result<()>,
     lists: &[&str],
+    settings: &[&str],
 ) -> Result<Outcome> {
     let plan = plan(address)?;
     let (peer, ours) = std::thread::scope(|scope| {
-        let peer = scope.spawn(|| Peer::start_with(SETTINGS));
+        let peer = scope.spawn(|| Peer::start_with(settings));
         let ours = Driver::new(&plan, address).and_then(Driver::run);
         let peer = peer
             .join()

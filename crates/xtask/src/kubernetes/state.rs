@@ -16,8 +16,8 @@ pub(super) fn tell(cluster: &Cluster) -> String {
         told.unwrap_or_else(|error| format!("{error:#}"))
     };
     let pods = kubectl(&["get", "pods", "--all-namespaces", "--output=wide"]);
-    let by_time = ["--all-namespaces", "--sort-by=.lastTimestamp"];
-    let events = kubectl(&[&["get", "events"], &by_time[..]].concat());
+    // `get events` can't sort them: the scheduler's have another field for their time
+    let events = kubectl(&["events", "--all-namespaces"]);
     let events: Vec<&str> = events.lines().collect();
     let last = events.len().saturating_sub(EVENTS_SHOWN_MAX);
     let mut told = format!("{pods}\n{}\n", events[last..].join("\n"));

@@ -11,7 +11,7 @@ use super::lost_volume;
 use crate::report::say;
 use crate::time::{now, pause};
 
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(180);
+const WAIT_MAX: Duration = Duration::from_secs(180);
 /// How often a broker is killed.
 const KILLS: u32 = 20;
 /// The node of the store and the clients, which neither is drained nor dies.

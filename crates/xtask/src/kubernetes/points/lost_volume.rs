@@ -1,15 +1,17 @@
 //! A controller's volume is lost: it follows without a vote until an operator gives it one, by the steps of the runbook
 //! `docs/runbooks/HighwaterNoActiveController.md`.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::super::control_plane::until;
 use super::super::release::{OUTSIDE, Release};
 use super::super::stream::Stream;
-use super::losses::WAIT_MAX;
 use crate::report::say;
 
+const WAIT_MAX: Duration = Duration::from_secs(180);
 /// The ordinal of the controller, and its id.
 const ORDINAL: u32 = 1;
 const ID: u32 = 1000 + ORDINAL;
