@@ -141,14 +141,18 @@ async fn look(
         node: config.node_id,
         claim: match roles.controller && !data_dir.remembers() {
             true => store_opening::claim(&**metadata).await?,
-            false => Claim::Expect,
+            false => Claim::Expect(metadata.image().store()),
         },
         has_own_directory: data_dir.has_store(),
     };
     let Opened {
         storage: objects,
         requests,
+        id,
     } = store_opening::open(config, machine, tasks, opener).await?;
+    if !data_dir.remembers() {
+        store_opening::record(&**metadata, config, id).await?;
+    }
     let logs = match logs {
         Some(logs) => Some(logs.read_objects(&objects, of_broker).await?),
         None => None,
@@ -159,7 +163,7 @@ async fn look(
         objects,
         requests,
         opener: Opener {
-            claim: Claim::Expect,
+            claim: Claim::Expect(id),
             ..opener
         },
         directory,

@@ -1,14 +1,15 @@
-//! Opens the object store: whether it has the cluster's claim (D2), and how a broker that was fenced waits for it (W11).
+//! Opens the object store: whether it has the cluster's claim and is the only one that has it (D2), and how a broker that was fenced waits for it (W11).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_kraft_meta::MetadataStore;
+use highwater_kraft_meta::command::ClaimStore;
+use highwater_kraft_meta::{Action, MetadataStore, ProposeError};
 use highwater_object_storage::{
     Claim, IoClass, OpenError, Opened, Opener, Ports, StorageError, layout,
 };
 use highwater_runtime::{Tasks, reasons};
-use highwater_types::{NodeEpoch, ObjectId, ObjectKind};
+use highwater_types::{NodeEpoch, ObjectId, ObjectKind, StoreId};
 use tokio::time::sleep;
 
 use crate::config::Config;
@@ -18,6 +19,8 @@ use crate::wal;
 
 /// How often a broker that was fenced tries to open a store that gives no answer.
 const STORE_REST: Duration = Duration::from_secs(1);
+/// How often a start asks the controllers to record the store that it has claimed.
+const RECORD_EVERY: Duration = Duration::from_millis(200);
 
 /// How a controller with a new data directory treats the cluster's claim on the store. Controllers make it before any broker
 /// registers, so a cluster that has had a broker has its store, however empty the configured one is: a controller that
@@ -36,15 +39,69 @@ pub(crate) async fn claim(metadata: &dyn MetadataStore) -> Result<Claim, NodeErr
         }
     });
     // to wait changes nothing
+    unless_ended(metadata, caught_up).await?;
+    let image = metadata.image();
+    let is_new = image.store().is_zero() && image.nodes_to_sweep().next().is_none();
+    Ok(match is_new {
+        true => Claim::Make,
+        false => Claim::Expect(image.store()),
+    })
+}
+
+/// Records that the cluster has claimed this store, if it has recorded none, and checks that this is the recorded one.
+/// Controllers that found a cluster may be configured with different stores: each makes a claim, and the first one that is
+/// recorded stays (D2). Nothing is recorded of a store without an id. Cancellation safe.
+///
+/// # Errors
+/// [`OpenError::OtherStore`]; [`NodeError::Propose`]; [`NodeError::Ended`] if the metadata ends.
+pub(crate) async fn record(
+    metadata: &dyn MetadataStore,
+    config: &Config,
+    store: StoreId,
+) -> Result<(), NodeError> {
+    let mut is_told = false;
+    while !store.is_zero() {
+        let image = metadata.image();
+        if image.store() == store {
+            break;
+        }
+        if !image.store().is_zero() {
+            return Err(NodeError::Storage(OpenError::OtherStore {
+                url: config.object_storage.url.clone(),
+                own: image.cluster(),
+            }));
+        }
+        let claim = ClaimStore {
+            store: store.0.to_vec(),
+        };
+        let proposed = metadata.propose(Action::ClaimStore(claim).into());
+        match unless_ended(metadata, proposed).await? {
+            Ok(_) => {}
+            // it may be recorded, and may be proposed again
+            Err(ProposeError::Unavailable(reason)) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        reason,
+                        "waiting for the active controller, which records the cluster's object store"
+                    );
+                }
+                sleep(RECORD_EVERY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn unless_ended<T>(
+    metadata: &dyn MetadataStore,
+    done: impl Future<Output = T>,
+) -> Result<T, NodeError> {
     tokio::select! {
         biased;
-        why = metadata.ended() => return Err(NodeError::Ended(format!("the metadata ended: {why}"))),
-        () = caught_up => {}
+        why = metadata.ended() => Err(NodeError::Ended(format!("the metadata ended: {why}"))),
+        done = done => Ok(done),
     }
-    Ok(match metadata.image().nodes_to_sweep().next() {
-        Some(_) => Claim::Expect,
-        None => Claim::Make,
-    })
 }
 
 /// Waits until a start of the node would open the object store. Each reason to wait is told. Cancellation safe.
@@ -127,10 +184,13 @@ pub(crate) async fn open(
 
 #[cfg(test)]
 mod tests {
-    use highwater_types::NodeId;
+    use std::sync::atomic::Ordering;
+
+    use highwater_types::{NodeId, Uuid};
 
     use super::*;
     use crate::faulty_metadata::{self, FaultyMetadata};
+    use crate::fixture::config;
 
     // D2: a cluster that has had a broker has its store
     #[tokio::test]
@@ -143,10 +203,38 @@ mod tests {
         assert_eq!(claimed, Claim::Make);
         faulty_metadata::registered_since(&metadata, node).await;
         let claimed = claim(&metadata).await.expect("goes on");
-        assert_eq!(claimed, Claim::Expect);
+        assert_eq!(claimed, Claim::Expect(StoreId::ZERO));
         // D3: it does not wait for what has ended
         metadata.shutdown().await.expect("stops");
         let refused = claim(&metadata).await.expect_err("it has ended");
         assert!(matches!(refused, NodeError::Ended(_)), "{refused}");
+    }
+
+    // D2: what the others put into another store could not be read
+    #[tokio::test]
+    async fn of_two_stores_that_founders_claim_the_cluster_has_the_first_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = config(dir.path(), &[]);
+        let metadata = faulty_metadata::open(config.node_id, &dir.path().join("metadata")).await;
+        let metadata = FaultyMetadata::from(metadata);
+        metadata.answers_lost.store(2, Ordering::Relaxed);
+        let (first, second) = (Uuid([1; 16]), Uuid([2; 16]));
+        for _ in 0..2 {
+            let recorded = record(&metadata, &config, first).await;
+            recorded.expect("it is the first one, also if it comes again");
+        }
+        let refused = record(&metadata, &config, second).await;
+        assert!(
+            matches!(
+                refused,
+                Err(NodeError::Storage(OpenError::OtherStore { .. }))
+            ),
+            "{refused:?}"
+        );
+        let none = record(&metadata, &config, StoreId::ZERO).await;
+        none.expect("a store without an id is not compared");
+        let claimed = claim(&metadata).await.expect("goes on");
+        assert_eq!(claimed, Claim::Expect(first), "no other store is claimed");
+        metadata.shutdown().await.expect("stops");
     }
 }

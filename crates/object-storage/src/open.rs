@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use highwater_io::Device;
 use highwater_runtime::{SeededRng, Tasks, WallClock, reasons};
-use highwater_types::{ClusterId, NodeId};
+use highwater_types::{ClusterId, NodeId, StoreId, Uuid};
 use tokio::time::timeout;
 
 use crate::backend::s3::{Bucket, Unusable};
@@ -34,6 +34,8 @@ pub struct Opened {
     pub storage: Arc<dyn ObjectStorage>,
     /// The requests to the store, with each attempt counted.
     pub requests: Arc<RequestCounts>,
+    /// The store's id in the cluster's claim; zero for `memory:`, and for a claim of an earlier release.
+    pub id: StoreId,
 }
 
 /// The means by which a store is opened.
@@ -125,6 +127,19 @@ pub enum OpenError {
         /// The cluster that was started.
         own: ClusterId,
     },
+    /// This cluster has claimed another store.
+    #[error(
+        "the object store is not the one that the cluster {own} keeps its objects in: give all its nodes the same \
+         highwater.object.storage and endpoint. If the cluster has no broker yet and claimed the wrong store, stop its \
+         controllers, remove their data directories and the object {} in each store, and start them again url={url}",
+        crate::layout::claim()
+    )]
+    OtherStore {
+        /// The configured URL.
+        url: String,
+        /// The cluster that was started.
+        own: ClusterId,
+    },
     /// The operating system refused access.
     #[error("highwater.object.storage: cannot open the object store url={url}")]
     Io {
@@ -179,19 +194,23 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
         url: url.clone(),
         reason,
     })?;
-    let backend: Arc<dyn ObjectStorage> = match place {
-        Place::Memory => Arc::clone(&ports.memory),
-        Place::Directory(path) => Arc::new(start.open_directory(path, device).await?),
+    let (backend, id): (Arc<dyn ObjectStorage>, StoreId) = match place {
+        Place::Memory => (Arc::clone(&ports.memory), StoreId::ZERO),
+        Place::Directory(path) => {
+            let (storage, id) = start.open_directory(path, device).await?;
+            (Arc::new(storage), id)
+        }
         Place::S3 { bucket, prefix } => {
             let bucket = Bucket::open((bucket, prefix), &config.s3, &ports).await;
             let bucket = bucket.map_err(|why| start.unusable(why))?;
             let silent = format!("no answer within {ASK_MAX:?} from {}", bucket.url());
             let opened = timeout(ASK_MAX, start.open_bucket(bucket)).await;
             let opened = opened.unwrap_or_else(|_| Err(start.unreachable(silent)));
-            let storage: Arc<dyn ObjectStorage> = Arc::new(opened?);
+            let (storage, id) = opened?;
+            let storage: Arc<dyn ObjectStorage> = Arc::new(storage);
             // the process can trust a store that it made itself
             start.probe(Arc::clone(&storage)).await?;
-            storage
+            (storage, id)
         }
     };
     let bounded: Arc<dyn ObjectStorage> = Arc::new(Bounded::new(backend));
@@ -200,6 +219,7 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
     Ok(Opened {
         storage: Arc::new(Retrying::new(limited, start.rng)),
         requests: start.requests,
+        id,
     })
 }
 
@@ -219,22 +239,22 @@ impl Start<'_> {
         Limited::new(Arc::new(metered))
     }
 
-    async fn open_bucket(&self, bucket: Bucket) -> Result<S3Storage, OpenError> {
+    async fn open_bucket(&self, bucket: Bucket) -> Result<(S3Storage, StoreId), OpenError> {
         // A server may close a connection after it refused the claim, and then the next request on it is lost. Reads are
         // retried at once for that reason, and the claim so that an error is reported before the deadline ends the start.
         let root = Arc::new(self.asking(Arc::new(bucket.root())));
-        self.hold(&Retrying::new(root, self.rng.clone())).await?;
+        let id = self.hold(&Retrying::new(root, self.rng.clone())).await?;
         let prefix = cluster_prefix(self.opener.cluster);
         let checked = bucket.check(&prefix).await;
         checked.map_err(|why| self.unusable(why))?;
-        Ok(bucket.storage(&prefix))
+        Ok((bucket.storage(&prefix), id))
     }
 
     async fn open_directory(
         &self,
         root: &Path,
         device: Arc<dyn Device>,
-    ) -> Result<LocalStorage, OpenError> {
+    ) -> Result<(LocalStorage, StoreId), OpenError> {
         let url = || self.url.to_owned();
         let io = |source| OpenError::Io { url: url(), source };
         let machine = match self.opener.has_own_directory {
@@ -246,9 +266,7 @@ impl Start<'_> {
         let is_marked = marked.is_some();
         self.check_machine(root, machine.as_ref(), marked)?;
         // a process that has the store open would write to a place that is only made to look like it
-        if self.opener.claim == Claim::Expect
-            && !claim::is_there(&*device, root).await.map_err(io)?
-        {
+        if self.opener.claim != Claim::Make && !claim::is_there(&*device, root).await.map_err(io)? {
             return Err(self.unclaimed());
         }
         let opened = LocalStorage::open(device, root, &self.rng).await;
@@ -263,8 +281,8 @@ impl Start<'_> {
             self.check_machine(root, machine.as_ref(), Some(marked))?;
         }
         // these requests cost nothing
-        self.hold(&storage).await?;
-        Ok(storage.below(&cluster_prefix(self.opener.cluster)))
+        let id = self.hold(&storage).await?;
+        Ok((storage.below(&cluster_prefix(self.opener.cluster)), id))
     }
 
     /// Refuses the directory of another machine; `own` is `None` if the directory is the node's alone.
@@ -285,16 +303,21 @@ impl Start<'_> {
         }
     }
 
-    async fn hold(&self, root: &dyn ObjectStorage) -> Result<(), OpenError> {
+    async fn hold(&self, root: &dyn ObjectStorage) -> Result<StoreId, OpenError> {
         let url = || self.url.to_owned();
-        let held = claim::hold(root, self.opener.cluster, self.opener.claim).await;
+        let Opener { cluster, claim, .. } = self.opener;
+        let held = claim::hold(root, cluster, claim, Uuid(self.rng.next_id())).await;
         held.map_err(|error| match error {
             ClaimError::Other(other) => OpenError::OtherCluster {
                 url: url(),
                 other,
-                own: self.opener.cluster,
+                own: cluster,
             },
             ClaimError::Missing => self.unclaimed(),
+            ClaimError::OtherStore => OpenError::OtherStore {
+                url: url(),
+                own: cluster,
+            },
             ClaimError::Storage(error) => self.unreachable(reasons(&error)),
         })
     }
@@ -436,7 +459,7 @@ mod tests {
         put("a").await.expect("is put");
         std::fs::rename(&root, &away).expect("is moved");
         std::fs::create_dir(&root).expect("is made");
-        let refused = open(Claim::Expect).await;
+        let refused = open(Claim::Expect(StoreId::ZERO)).await;
         let refused = refused.expect_err("the claim is not there");
         assert!(matches!(refused, OpenError::Unclaimed { .. }), "{refused}");
         let made = std::fs::read_dir(&root).expect("lists").count();
@@ -464,7 +487,9 @@ mod tests {
         faults.fill_below(None);
         open(Claim::Make).await.expect("opens");
         faults.fill_below(Some(root.clone()));
-        open(Claim::Expect).await.expect("opens again");
+        open(Claim::Expect(StoreId::ZERO))
+            .await
+            .expect("opens again");
     }
 
     #[tokio::test(start_paused = true)]

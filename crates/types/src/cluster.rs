@@ -7,6 +7,9 @@ use crate::kafka::{Uuid, number};
 /// The id of a cluster. Its prefix in the bucket and every data directory carry it.
 pub type ClusterId = Uuid;
 
+/// The id of an object store, which the claim in it carries; zero for a claim of an earlier release.
+pub type StoreId = Uuid;
+
 number! {
     /// One incarnation of a node. The controllers assign it at registration: it is the Raft log index of that command
     /// (rule E1).

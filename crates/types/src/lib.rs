@@ -10,7 +10,7 @@ pub mod limits;
 mod stream;
 
 pub use byte_size::{ByteSize, ParseByteSizeError};
-pub use cluster::{ClusterId, LogIndex, NodeEpoch, Term};
+pub use cluster::{ClusterId, LogIndex, NodeEpoch, StoreId, Term};
 pub use kafka::{
     LeaderEpoch, NodeId, ParseUuidError, PartitionIndex, ProducerEpoch, ProducerId, TopicId, Uuid,
 };

@@ -16,8 +16,9 @@ mod topics;
 
 pub use moves::{Duty, HandedOver, MovePartitions, PartitionMove, SetDuty, UnregisterNode};
 pub use nodes::{
-    AllocateProducerIds, AssignLeaders, CloseEpoch, Closing, Endpoint, EpochSwept, FenceEpoch,
-    Format, GiveUpEpoch, Position, Recovered, RegisterNode, Sealed, SetMetadataVersion, WalKind,
+    AllocateProducerIds, AssignLeaders, ClaimStore, CloseEpoch, Closing, Endpoint, EpochSwept,
+    FenceEpoch, Format, GiveUpEpoch, Position, Recovered, RegisterNode, Sealed, SetMetadataVersion,
+    WalKind,
 };
 pub use objects::{
     ClaimOfStream, ClaimRecord, CommitObject, ObjectName, ObjectsDeleted, RollRecord,
@@ -31,7 +32,7 @@ pub struct Command {
     /// The action; every command has exactly one.
     #[prost(
         oneof = "Action",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
     )]
     pub action: Option<Action>,
 }
@@ -99,6 +100,9 @@ pub enum Action {
     /// Raises the version of the metadata. The active controller has asked every controller before it proposes this.
     #[prost(message, tag = "20")]
     SetMetadataVersion(SetMetadataVersion),
+    /// Says which object store the cluster has claimed; the first one stays (D2). It is proposed before a broker registers.
+    #[prost(message, tag = "21")]
+    ClaimStore(ClaimStore),
 }
 
 impl From<Action> for Command {

@@ -13,6 +13,14 @@ pub struct Format {
     pub cluster_id: Vec<u8>,
 }
 
+/// See [`super::Action::ClaimStore`].
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ClaimStore {
+    /// The store's id, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub store: Vec<u8>,
+}
+
 /// See [`super::Action::RegisterNode`].
 #[derive(Clone, PartialEq, Message)]
 pub struct RegisterNode {

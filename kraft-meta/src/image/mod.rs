@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use highwater_types::{
-    ClusterId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StreamId,
+    ClusterId, LeaderEpoch, LogIndex, NodeEpoch, NodeId, ObjectId, ObjectKind, StoreId, StreamId,
     StreamOffset, StreamRange, TopicId, WalPosition,
 };
 use imbl::OrdMap;
@@ -26,6 +26,7 @@ pub use snapshot::SnapshotError;
 pub struct MetadataImage {
     pub(crate) at: LogIndex,
     pub(crate) cluster: ClusterId,
+    pub(crate) store: StoreId,
     pub(crate) nodes: OrdMap<i32, Arc<NodeImage>>,
     pub(crate) topics: OrdMap<Arc<str>, Arc<TopicImage>>,
     pub(crate) topic_names: OrdMap<TopicId, Arc<str>>,
@@ -269,6 +270,13 @@ impl MetadataImage {
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// The id of the object store that the cluster has claimed (D2); zero if it has claimed none, or did so with an earlier
+    /// release.
+    #[must_use]
+    pub fn store(&self) -> StoreId {
+        self.store
     }
 
     /// The version of the metadata.

@@ -29,6 +29,12 @@ impl MetadataImage {
                 }
                 Ok(Outcome::Done)
             }
+            Action::ClaimStore(claim) => {
+                if self.store.is_zero() {
+                    self.store = uuid(&claim.store);
+                }
+                Ok(Outcome::Done)
+            }
             Action::RegisterNode(register) => self.register_node(at, register),
             Action::FenceEpoch(fence) => self.fence_epoch(fence),
             Action::CloseEpoch(close) => self.close_epoch(close),

@@ -233,6 +233,33 @@ async fn a_controller_that_joins_a_cluster_with_another_store_does_not_start() -
     Ok(())
 }
 
+// D2: a founder with another store has made a claim there too, but the cluster has recorded the first one
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_the_recorded_one_is_refused_though_it_has_a_claim() -> Result<()> {
+    let (objects, other) = (TempDir::new()?, TempDir::new()?);
+    let first = controller(TempDir::new()?, &store(&objects), 0).await?;
+    let claim = std::fs::read_to_string(objects.path().join("highwater-cluster"))?;
+    let (cluster, id) = claim.trim_end().split_once('\n').context("two lines")?;
+    let others: String = id.chars().rev().collect();
+    std::fs::write(
+        other.path().join("highwater-cluster"),
+        format!("{cluster}\n{others}\n"),
+    )?;
+    let (address, dir) = (first.address, first.stop().await?);
+    // it is known after a restart too
+    let first = controller(dir, &store(&objects), address.port()).await?;
+    let refused = broker(TempDir::new()?, &store(&other), address).await;
+    let refused = format!("{:#}", refused.map(drop).expect_err("is refused"));
+    assert!(
+        refused.contains("is not the one that the cluster"),
+        "{refused}"
+    );
+    let node = broker(TempDir::new()?, &store(&objects), address).await?;
+    drop(node.stop().await?);
+    drop(first.stop().await?);
+    Ok(())
+}
+
 // A broker on the object WAL keeps nothing that matters on its own disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_on_the_object_wal_starts_again_with_an_empty_directory() -> Result<()> {

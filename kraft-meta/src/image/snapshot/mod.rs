@@ -63,6 +63,8 @@ struct Snapshot {
     rolls: Vec<RollsRecord>,
     #[prost(int32, tag = "12")]
     metadata_version: i32,
+    #[prost(bytes = "vec", tag = "13")]
+    store: Vec<u8>,
 }
 
 impl MetadataImage {
@@ -81,6 +83,10 @@ impl MetadataImage {
             next_stream: self.next_stream,
             next_producer: self.next_producer,
             metadata_version: self.metadata_version.record(),
+            store: match self.store.is_zero() {
+                true => Vec::new(),
+                false => self.store.0.to_vec(),
+            },
             ..Snapshot::default()
         };
         let topics = self.topics.values().map(|topic| Snapshot {
@@ -147,6 +153,7 @@ impl Restored {
             self.has_head = true;
             self.image.at = LogIndex(part.at);
             self.image.cluster = uuid(&part.cluster);
+            self.image.store = uuid(&part.store);
             self.image.next_stream = part.next_stream;
             self.image.next_producer = part.next_producer;
             self.image.metadata_version = MetadataVersion::read(part.metadata_version);

@@ -12,11 +12,12 @@ use prost::Message;
 use super::*;
 use crate::OpenError;
 use crate::command::{
-    AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing, Command,
-    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Duty, Endpoint, EpochSwept,
-    FenceEpoch, Format, GiveUpEpoch, HandedOver, MovePartitions, ObjectName, ObjectsDeleted,
-    OpenStreams, PartitionMove, Position, Recovered, RegisterNode, Replicas, RollRecord, Sealed,
-    SetDuty, SetTopicConfigs, StreamEpoch, TrimStream, UnregisterNode, WalKind,
+    AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, ClaimStore, CloseEpoch,
+    Closing, Command, CommitObject, CreatePartitions, CreateTopic, DeleteTopic, Duty, Endpoint,
+    EpochSwept, FenceEpoch, Format, GiveUpEpoch, HandedOver, MovePartitions, ObjectName,
+    ObjectsDeleted, OpenStreams, PartitionMove, Position, Recovered, RegisterNode, Replicas,
+    RollRecord, Sealed, SetDuty, SetMetadataVersion, SetTopicConfigs, StreamEpoch, TrimStream,
+    UnregisterNode, WalKind,
 };
 use crate::image::{MetadataImage, Restored};
 use crate::raft::record::{DirectoryRecord, Kind, LogRecord, MembershipRecord, TruncateRecord};
@@ -270,6 +271,7 @@ fn of_moves() -> Vec<Action> {
         }),
         Action::UnregisterNode(UnregisterNode { node: 4 }),
         topic("chosen", 3, &[3]),
+        Action::ClaimStore(ClaimStore { store: vec![4; 16] }),
     ]
 }
 
@@ -417,7 +419,12 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
 
     let swept = EpochSwept { node: 2, epoch: 3 };
     let given_up = GiveUpEpoch { node: 1, epoch: 20 };
-    let others = vec![Action::EpochSwept(swept), Action::GiveUpEpoch(given_up)];
+    let raised = SetMetadataVersion { version: 0 };
+    let others = vec![
+        Action::EpochSwept(swept),
+        Action::GiveUpEpoch(given_up),
+        Action::SetMetadataVersion(raised),
+    ];
     let every = [actions, others].concat();
     let log = log(&every);
     let stored = golden("log", &log);
@@ -426,7 +433,7 @@ async fn golden_log_and_snapshot_are_written_byte_for_byte() {
         .iter()
         .map(|entry| kind_of(entry))
         .collect();
-    let tags = 1..=19;
+    let tags = 1..=21;
     assert!(kinds.into_iter().eq(tags), "every kind of command is there");
 }
 

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use crate::command::{
     AllocateProducerIds, AssignLeaders, ClaimOfStream, ClaimRecord, CloseEpoch, Closing,
-    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, EpochSwept, FenceEpoch, Format,
-    GiveUpEpoch, ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas,
-    RollRecord, Sealed, SetDuty, SetTopicConfigs, StreamEpoch, TrimStream, UnregisterNode, WalKind,
+    CommitObject, CreatePartitions, CreateTopic, DeleteTopic, EpochSwept, FenceEpoch, GiveUpEpoch,
+    ObjectsDeleted, OpenStreams, Position, Recovered, RegisterNode, Replicas, RollRecord, Sealed,
+    SetDuty, SetTopicConfigs, StreamEpoch, TrimStream, UnregisterNode, WalKind,
 };
 use crate::image::{EpochState, MetadataImage, Restored};
 use crate::{Action, Command, Outcome, Rejection, SnapshotError};
@@ -19,6 +19,7 @@ use crate::{Action, Command, Outcome, Rejection, SnapshotError};
 mod changes;
 mod checkpoints;
 mod epochs;
+mod identity;
 mod moves;
 mod rolls;
 mod sealed;
@@ -587,14 +588,4 @@ fn a_malformed_claim_is_refused() {
     for commit in malformed {
         assert_eq!(log.committed(commit), Err(Rejection::NotUnderstood));
     }
-    let format = Format {
-        cluster_id: vec![1; 16],
-    };
-    log.apply(Action::Format(format).into()).expect("formats");
-    let again = Format {
-        cluster_id: vec![2; 16],
-    };
-    log.apply(Action::Format(again).into())
-        .expect("is formatted");
-    assert_eq!(log.image.cluster().0, [1; 16]);
 }
