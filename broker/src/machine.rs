@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use highwater_io::net::{Network, TcpNetwork};
 use highwater_io::{Device, RealDevice, RealThreads, Threads};
-use highwater_object_storage::{MemoryStorage, ObjectStorage};
+use highwater_object_storage::ObjectStorage;
 use highwater_runtime::{ControlRuntime, SeededRng, WallClock};
 
 use crate::auth::{AllowAll, Authorizer};
@@ -20,8 +20,8 @@ pub struct Machine {
     /// The runtime of the work that must not wait for requests: Raft, heartbeats, and the calls between nodes. It ends
     /// with this value and the nodes that were started with it.
     pub control: ControlRuntime,
-    /// The object store that `memory:` names. It lasts as long as this value, so that tests can start a node again.
-    pub memory_store: Arc<dyn ObjectStorage>,
+    /// The object store that `memory:` names, which tests bring. A process by itself has none.
+    pub memory_store: Option<Arc<dyn ObjectStorage>>,
     /// Sockets.
     pub network: Arc<dyn Network>,
     /// The time of day.
@@ -44,7 +44,7 @@ impl Machine {
             device: Arc::new(RealDevice),
             threads: Arc::new(RealThreads),
             control: ControlRuntime::own(),
-            memory_store: Arc::<MemoryStorage>::default(),
+            memory_store: None,
             network: Arc::new(TcpNetwork),
             clock: WallClock::system(),
             rng: SeededRng::from_seed(seed),

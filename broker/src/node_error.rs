@@ -34,6 +34,12 @@ pub enum NodeError {
     /// The data directory is another program's, for instance Apache Kafka's.
     #[error("highwater.data.dir: {0} was not written by Highwater: use another directory")]
     Foreign(String),
+    /// The node has no object store but its own data directory, and is one of several.
+    #[error(
+        "highwater.object.storage: it is not set, and the nodes of a cluster need one object store: set it to \
+         s3://bucket/prefix, or to file:///path if all nodes are on this machine, and give all nodes the same"
+    )]
+    OwnStore,
     /// The data directory belongs to another object store.
     #[error(
         "the data directory {dir} keeps its objects in {remembered}, not in {given}: set \

@@ -81,6 +81,9 @@ pub(crate) async fn open(
     phase: &watch::Sender<Phase>,
     controllers: &Arc<NetworkTransport>,
 ) -> Result<Found, NodeError> {
+    if config.lacks_common_store() {
+        return Err(NodeError::OwnStore);
+    }
     let data_dir = DataDir::open(config, machine).await?;
     let roles = config.quorum.roles;
     let voter = match roles.controller {

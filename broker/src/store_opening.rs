@@ -50,7 +50,7 @@ pub(crate) async fn claim(metadata: &dyn MetadataStore) -> Result<Claim, NodeErr
 
 /// Records that the cluster has claimed this store, if it has recorded none, and checks that this is the recorded one.
 /// Controllers that found a cluster may be configured with different stores: each makes a claim, and the first one that is
-/// recorded stays (D2). Nothing is recorded of a store without an id. Cancellation safe.
+/// recorded stays (D2). A store without an id is not recorded. Cancellation safe.
 ///
 /// # Errors
 /// [`OpenError::OtherStore`]; [`NodeError::Propose`]; [`NodeError::Ended`] if the metadata ends.
@@ -60,16 +60,19 @@ pub(crate) async fn record(
     store: StoreId,
 ) -> Result<(), NodeError> {
     let mut is_told = false;
-    while !store.is_zero() {
+    loop {
         let image = metadata.image();
         if image.store() == store {
-            break;
+            return Ok(());
         }
         if !image.store().is_zero() {
             return Err(NodeError::Storage(OpenError::OtherStore {
                 url: config.object_storage.url.clone(),
                 own: image.cluster(),
             }));
+        }
+        if store.is_zero() {
+            return Ok(());
         }
         let claim = ClaimStore {
             store: store.0.to_vec(),
@@ -90,7 +93,6 @@ pub(crate) async fn record(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
 }
 
 async fn unless_ended<T>(
@@ -173,7 +175,7 @@ pub(crate) async fn open(
 ) -> Result<Opened, NodeError> {
     let ports = Ports {
         device: Arc::clone(&machine.device),
-        memory: Arc::clone(&machine.memory_store),
+        memory: machine.memory_store.clone(),
         clock: machine.clock.clone(),
         tasks: tasks.clone(),
         rng: machine.rng.clone(),
@@ -219,20 +221,22 @@ mod tests {
         let metadata = FaultyMetadata::from(metadata);
         metadata.answers_lost.store(2, Ordering::Relaxed);
         let (first, second) = (Uuid([1; 16]), Uuid([2; 16]));
+        let unknown = record(&metadata, &config, StoreId::ZERO).await;
+        unknown.expect("a store without an id cannot be recorded");
         for _ in 0..2 {
             let recorded = record(&metadata, &config, first).await;
             recorded.expect("it is the first one, also if it comes again");
         }
-        let refused = record(&metadata, &config, second).await;
-        assert!(
-            matches!(
-                refused,
-                Err(NodeError::Storage(OpenError::OtherStore { .. }))
-            ),
-            "{refused:?}"
-        );
-        let none = record(&metadata, &config, StoreId::ZERO).await;
-        none.expect("a store without an id is not compared");
+        for other in [second, StoreId::ZERO] {
+            let refused = record(&metadata, &config, other).await;
+            assert!(
+                matches!(
+                    refused,
+                    Err(NodeError::Storage(OpenError::OtherStore { .. }))
+                ),
+                "{refused:?}"
+            );
+        }
         let claimed = claim(&metadata).await.expect("goes on");
         assert_eq!(claimed, Claim::Expect(first), "no other store is claimed");
         metadata.shutdown().await.expect("stops");

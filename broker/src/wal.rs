@@ -24,6 +24,8 @@ use crate::registration;
 const IMAGE_LAG_MAX: Duration = Duration::from_secs(10);
 /// The interval at which it asks for an active controller.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How long a start waits for an answer before it is told.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 
 /// The kind of log that the configuration chooses.
 pub(crate) fn chosen(config: &Config) -> WalKind {
@@ -47,8 +49,21 @@ pub(crate) async fn catch_up(metadata: &dyn MetadataStore) {
 /// Waits until this node's image is as new as the active controller's, for ever if none answers. Each reason to wait is told.
 /// Cancellation safe.
 pub(crate) async fn until_caught_up(metadata: &dyn MetadataStore, mut told: impl FnMut(String)) {
-    while let Err(why) = metadata.caught_up().await {
-        told(why);
+    loop {
+        let mut caught_up = metadata.caught_up();
+        let answer = match timeout(TOLD_AFTER, &mut caught_up).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                told(
+                    "this node's metadata is not as new as the active controller's yet".to_owned(),
+                );
+                caught_up.await
+            }
+        };
+        match answer {
+            Ok(()) => return,
+            Err(why) => told(why),
+        }
         sleep(ASK_EVERY).await;
     }
 }

@@ -245,6 +245,15 @@ impl Config {
         Protocols::new(&protocols)
     }
 
+    /// Whether the object store is in the node's data directory, because none is set, although other nodes need it too.
+    pub(crate) fn lacks_common_store(&self) -> bool {
+        let Quorum {
+            roles, controllers, ..
+        } = &self.quorum;
+        let is_alone = roles.broker && roles.controller && controllers.len() <= 1;
+        !is_alone && self.get(STORE).is_none()
+    }
+
     /// Whether this process has a listener of this name.
     fn has_listener(&self, name: &str) -> bool {
         self.listeners.iter().any(|listener| listener.name == name)

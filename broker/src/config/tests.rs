@@ -203,7 +203,7 @@ fn a_setting_that_is_not_ours_is_called_what_it_is() {
 
 #[test]
 fn addresses_and_urls_are_looked_at_when_they_are_read() {
-    let place = "neither s3://bucket/prefix, nor file:///path, nor memory:";
+    let place = "neither s3://bucket/prefix nor file:///path";
     for (name, value, why) in [
         (STORE, "/tmp/x", place),
         (STORE, "file://tmp/zz", place),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use highwater_io::{Device, OpenMode};
-use highwater_types::{ClusterId, StoreId};
+use highwater_types::{ClusterId, StoreId, Uuid};
 
 use crate::{IoClass, ObjectStorage, PutMode, StorageError, layout};
 
@@ -38,6 +38,13 @@ pub(crate) enum ClaimError {
     /// The claim that this cluster made is missing.
     #[error("the object store has no claim")]
     Missing,
+    /// The claim is not one that a cluster makes.
+    #[error(
+        "its claim, the object {key}, is damaged: it must have the id of the cluster in its first line and the id of the \
+         store in its second, and has {0:?}",
+        key = layout::claim()
+    )]
+    Damaged(String),
     /// This cluster has claimed another store before this one.
     #[error("the object store has another id")]
     OtherStore,
@@ -103,13 +110,17 @@ async fn once(
         }
         Err(error) => return Err(error.into()),
     };
-    let (whose, store) = found.split_once('\n').unwrap_or((&found, ""));
-    if whose != cluster.to_string() {
-        return Err(ClaimError::Other(whose.to_owned()));
+    let damaged = || ClaimError::Damaged(found.clone());
+    let mut lines = found.lines().map(|line| line.parse::<Uuid>());
+    let whose: ClusterId = lines.next().and_then(Result::ok).ok_or_else(damaged)?;
+    if whose != cluster {
+        return Err(ClaimError::Other(whose.to_string()));
     }
-    // a claim of an earlier release
-    let store = store.trim_end().parse().unwrap_or(StoreId::ZERO);
+    // a claim of an earlier release has one line
+    let store: Option<StoreId> = lines.next().transpose().map_err(|_not_an_id| damaged())?;
+    let store = store.unwrap_or(StoreId::ZERO);
     match claim {
+        Claim::Expect(known) if !known.is_zero() && store.is_zero() => Err(damaged()),
         Claim::Expect(known) if !known.is_zero() && known != store => Err(ClaimError::OtherStore),
         _ => Ok(store),
     }
@@ -117,8 +128,6 @@ async fn once(
 
 #[cfg(test)]
 mod tests {
-    use highwater_types::Uuid;
-
     use super::*;
     use crate::MemoryStorage;
 
@@ -181,6 +190,31 @@ mod tests {
         for claim in [Claim::Make, Claim::Expect(StoreId::ZERO)] {
             let found = hold(&store, FIRST, claim, NEW).await;
             assert_eq!(found.expect("it has the store"), StoreId::ZERO);
+        }
+        let refused = hold(&store, FIRST, Claim::Expect(NEW), LATER).await;
+        assert!(
+            matches!(refused, Err(ClaimError::Damaged(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_damaged_claim_is_not_taken_for_another_one() {
+        for damaged in [
+            "",
+            "\n",
+            "AQEB",
+            &format!("{FIRST}\n{}", &NEW.to_string()[1..]),
+        ] {
+            let store = MemoryStorage::default();
+            let (key, body) = (layout::claim(), vec![Bytes::from(damaged.to_owned())]);
+            let put = store.put(&key, body, PutMode::IfAbsent, CLASS);
+            put.await.expect("puts");
+            let refused = hold(&store, FIRST, Claim::Expect(NEW), LATER).await;
+            assert!(
+                matches!(refused, Err(ClaimError::Damaged(_))),
+                "{refused:?}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::ObjectKey;
 /// A store, and the access to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The store's URL: `file:///path`, `s3://bucket/prefix`, or `memory:`.
+    /// The store's URL: `file:///path`, `s3://bucket/prefix`, or in tests `memory:`.
     pub url: String,
     /// The access to the store if it is `s3://`.
     pub s3: S3Config,
@@ -25,7 +25,7 @@ pub enum Place<'a> {
     },
     /// A directory of this machine, for its nodes (L1).
     Directory(&'a Path),
-    /// This process's memory, which is lost when the process ends: for tests.
+    /// Memory of this process, which tests bring.
     Memory,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Place<'a> {
             return Ok(Self::Directory(Path::new(path)));
         }
         let Some(name) = url.strip_prefix("s3://") else {
-            return Err("neither s3://bucket/prefix, nor file:///path, nor memory:".to_owned());
+            return Err("neither s3://bucket/prefix nor file:///path".to_owned());
         };
         let (bucket, prefix) = name.split_once('/').unwrap_or((name, ""));
         let prefix = prefix.trim_end_matches('/');

@@ -43,8 +43,8 @@ pub struct Opened {
 pub struct Ports {
     /// Access to files and directories.
     pub device: Arc<dyn Device>,
-    /// The store that `memory:` names.
-    pub memory: Arc<dyn ObjectStorage>,
+    /// The store that `memory:` names, if there is one.
+    pub memory: Option<Arc<dyn ObjectStorage>>,
     /// The time of day, by which credentials expire.
     pub clock: WallClock,
     /// The tasks that fetch credentials.
@@ -106,7 +106,9 @@ pub enum OpenError {
     /// Another cluster has the store.
     #[error(
         "the object store belongs to another cluster, {other}, and this data directory to the cluster {own}: each \
-         cluster needs a bucket, a prefix or a directory of its own url={url}"
+         cluster needs a bucket, a prefix or a directory of its own. If the other cluster is gone and never had a topic, \
+         remove the object {} url={url}",
+        crate::layout::claim()
     )]
     OtherCluster {
         /// The configured URL.
@@ -118,8 +120,10 @@ pub enum OpenError {
     },
     /// This cluster's objects were there, and are gone.
     #[error(
-        "the object store is not the one that this data directory's cluster, {own}, keeps its objects in, or was \
-         emptied: check highwater.object.storage.endpoint, and whether its disk is mounted url={url}"
+        "the object store does not have the claim of the cluster {own}, the object {}: it is not the one that the cluster \
+         keeps its objects in, or was emptied, or its disk is not mounted. Give all nodes of the cluster the same \
+         highwater.object.storage and highwater.object.storage.endpoint url={url}",
+        crate::layout::claim()
     )]
     Unclaimed {
         /// The configured URL.
@@ -129,9 +133,10 @@ pub enum OpenError {
     },
     /// This cluster has claimed another store.
     #[error(
-        "the object store is not the one that the cluster {own} keeps its objects in: give all its nodes the same \
-         highwater.object.storage and endpoint. If the cluster has no broker yet and claimed the wrong store, stop its \
-         controllers, remove their data directories and the object {} in each store, and start them again url={url}",
+        "the object store is not the one that the cluster {own} keeps its objects in: give all nodes of the cluster the \
+         same highwater.object.storage and highwater.object.storage.endpoint. If the cluster has no topic yet and claimed \
+         the wrong store, stop its nodes, remove their data directories and the object {} in each store, and start them \
+         again url={url}",
         crate::layout::claim()
     )]
     OtherStore {
@@ -195,7 +200,15 @@ pub async fn open(config: &Config, opener: Opener, ports: Ports) -> Result<Opene
         reason,
     })?;
     let (backend, id): (Arc<dyn ObjectStorage>, StoreId) = match place {
-        Place::Memory => (Arc::clone(&ports.memory), StoreId::ZERO),
+        Place::Memory => match &ports.memory {
+            Some(memory) => (Arc::clone(memory), StoreId::ZERO),
+            None => {
+                return Err(OpenError::Unsupported {
+                    url: url.clone(),
+                    reason: "only tests have a store in memory".to_owned(),
+                });
+            }
+        },
         Place::Directory(path) => {
             let (storage, id) = start.open_directory(path, device).await?;
             (Arc::new(storage), id)
@@ -314,6 +327,7 @@ impl Start<'_> {
                 own: cluster,
             },
             ClaimError::Missing => self.unclaimed(),
+            ClaimError::Damaged(_) => self.refused(reasons(&error)),
             ClaimError::OtherStore => OpenError::OtherStore {
                 url: url(),
                 own: cluster,
@@ -408,7 +422,7 @@ mod tests {
         };
         let ports = Ports {
             device,
-            memory: Arc::<MemoryStorage>::default(),
+            memory: None,
             clock: WallClock::system(),
             tasks: Tasks::default(),
             // another process draws other names

@@ -17,8 +17,8 @@ use object_store::client::{HttpConnector, HttpRequestBody, ReqwestConnector};
 use sha2::{Digest, Sha256};
 
 use highwater_object_storage::{
-    Claim, Config, IoClass, MemoryStorage, ObjectKey, OpenError, Opened, Opener, Ports, PutMode,
-    S3Config, conformance, layout, open,
+    Claim, Config, IoClass, ObjectKey, OpenError, Opened, Opener, Ports, PutMode, S3Config,
+    conformance, layout, open,
 };
 
 fn environment() -> BTreeMap<String, String> {
@@ -54,7 +54,7 @@ const NODE: NodeId = NodeId(1);
 fn ports(rng: SeededRng) -> Ports {
     Ports {
         device: Arc::new(RealDevice),
-        memory: Arc::<MemoryStorage>::default(),
+        memory: None,
         clock: WallClock::system(),
         tasks: Tasks::default(),
         rng,

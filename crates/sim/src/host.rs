@@ -7,7 +7,6 @@ use std::sync::Arc;
 use highwater_broker::auth::AllowAll;
 use highwater_broker::config::Config;
 use highwater_broker::node::{Machine, NodeProcess};
-use highwater_object_storage::{MemoryStorage, ObjectStorage};
 use highwater_runtime::{ControlRuntime, SeededRng, Standstill, WallClock};
 use highwater_types::NodeId;
 use tokio::sync::watch;
@@ -111,10 +110,7 @@ impl Host {
         let trace = self.trace.clone();
         let store = self.store.as_ref();
         let machine = Machine {
-            memory_store: store.map_or_else(
-                || Arc::<MemoryStorage>::default() as Arc<dyn ObjectStorage>,
-                |store| Arc::clone(&store.storage),
-            ),
+            memory_store: store.map(|store| Arc::clone(&store.storage)),
             device: Arc::new(self.disk.boot()),
             threads: Arc::new(SimThreads {
                 standstill: self.standstill.clone(),

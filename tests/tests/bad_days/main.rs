@@ -12,7 +12,7 @@ use highwater_broker::node::Machine;
 use highwater_io::RealDevice;
 use highwater_kafka_peer::process::free_port;
 use highwater_object_storage::{
-    Claim, Config, MemoryStorage, OpenError, Opened, Opener, Ports, S3Config, conformance, open,
+    Claim, Config, OpenError, Opened, Opener, Ports, S3Config, conformance, open,
 };
 use highwater_protocol::records::split_batches;
 use highwater_runtime::{SeededRng, Tasks, WallClock};
@@ -44,7 +44,7 @@ async fn open_behind(proxy: &FaultProxy, name: &str) -> Result<Opened, OpenError
     };
     let ports = Ports {
         device: Arc::new(RealDevice),
-        memory: Arc::<MemoryStorage>::default(),
+        memory: None,
         clock: WallClock::system(),
         tasks: Tasks::default(),
         rng: SeededRng::from_seed(SEEDS.fetch_add(1, Ordering::SeqCst)),

@@ -30,9 +30,8 @@ impl Stores {
     /// The machines of the nodes.
     pub(crate) fn machines(&self) -> BTreeMap<i32, Machine> {
         let machine = |(id, hooked): (&i32, &Arc<Hooked>)| {
-            let memory_store = Arc::<Hooked>::clone(hooked);
             let machine = Machine {
-                memory_store,
+                memory_store: Some(Arc::<Hooked>::clone(hooked)),
                 ..Machine::real()
             };
             (*id, machine)

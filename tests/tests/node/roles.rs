@@ -8,6 +8,7 @@ use highwater_client::{Connection, create_topics, new_topic};
 use highwater_protocol::ApiKey;
 use highwater_protocol::messages::{ApiVersionsRequest, MetadataRequest};
 use highwater_tests::{TestNode, latest};
+use highwater_types::Uuid;
 use tempfile::TempDir;
 
 use super::{T0, batch};
@@ -189,7 +190,7 @@ async fn a_broker_whose_store_is_another_clusters_does_not_start() -> Result<()>
     let empty = TempDir::new()?;
     let started = broker(TempDir::new()?, &store(&empty), own.address).await;
     let refused = format!("{:#}", started.map(drop).expect_err("is refused"));
-    assert!(refused.contains("was emptied"), "{refused}");
+    assert!(refused.contains("does not have the claim"), "{refused}");
     drop(own.stop().await?);
     drop(other.stop().await?);
     Ok(())
@@ -222,7 +223,7 @@ async fn a_controller_that_joins_a_cluster_with_another_store_does_not_start() -
     for roles in ["controller", "broker,controller"] {
         let refused = joins(roles, &store(&other)).await;
         let refused = format!("{:#}", refused.map(drop).expect_err("is refused"));
-        assert!(refused.contains("was emptied"), "{refused}");
+        assert!(refused.contains("does not have the claim"), "{refused}");
     }
     let left = std::fs::read_dir(other.path())?.count();
     assert_eq!(left, 0, "a start that is refused leaves nothing");
@@ -239,12 +240,9 @@ async fn a_store_that_is_not_the_recorded_one_is_refused_though_it_has_a_claim()
     let (objects, other) = (TempDir::new()?, TempDir::new()?);
     let first = controller(TempDir::new()?, &store(&objects), 0).await?;
     let claim = std::fs::read_to_string(objects.path().join("highwater-cluster"))?;
-    let (cluster, id) = claim.trim_end().split_once('\n').context("two lines")?;
-    let others: String = id.chars().rev().collect();
-    std::fs::write(
-        other.path().join("highwater-cluster"),
-        format!("{cluster}\n{others}\n"),
-    )?;
+    let (cluster, _) = claim.split_once('\n').context("two lines")?;
+    let others = format!("{cluster}\n{}\n", Uuid([7; 16]));
+    std::fs::write(other.path().join("highwater-cluster"), others)?;
     let (address, dir) = (first.address, first.stop().await?);
     // it is known after a restart too
     let first = controller(dir, &store(&objects), address.port()).await?;
@@ -257,6 +255,35 @@ async fn a_store_that_is_not_the_recorded_one_is_refused_though_it_has_a_claim()
     let node = broker(TempDir::new()?, &store(&objects), address).await?;
     drop(node.stop().await?);
     drop(first.stop().await?);
+    Ok(())
+}
+
+// D2: the default is a directory of the node's own
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_one_of_several_does_not_start_without_a_store_that_is_set() -> Result<()> {
+    for (roles, voters, listeners) in [
+        ("controller", "1@127.0.0.1:1", "CONTROLLER://127.0.0.1:0"),
+        ("broker", "2@127.0.0.1:1", "PLAINTEXT://127.0.0.1:0"),
+        (
+            "broker,controller",
+            "1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:3",
+            "CONTROLLER://127.0.0.1:0,PLAINTEXT://127.0.0.1:0",
+        ),
+    ] {
+        let settings = [
+            ("process.roles", roles),
+            ("node.id", "1"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", voters),
+            ("listeners", listeners),
+        ];
+        let refused = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await;
+        let refused = format!("{:#}", refused.map(drop).expect_err("is refused"));
+        assert!(
+            refused.contains("highwater.object.storage: it is not set"),
+            "{roles}: {refused}"
+        );
+    }
     Ok(())
 }
 

@@ -121,7 +121,7 @@ async fn a_reader_sees_every_acknowledged_record_in_order_and_none_that_is_not_d
         Plan::pass()
     }));
     let machine = Machine {
-        memory_store: Arc::<Hooked>::clone(&store),
+        memory_store: Some(Arc::<Hooked>::clone(&store)),
         ..Machine::real()
     };
     let settings = [

@@ -45,7 +45,7 @@ pub(super) static KEYS: &[Key] = &[
         "highwater.object.storage",
         Kind::Text,
         "The object store: s3://bucket/prefix, or file:///path, a directory for the nodes of one machine. If unset, it \
-         is the directory objects in highwater.data.dir.",
+         is the directory objects in highwater.data.dir; a node that is one of several must set it.",
     ),
     unset(
         "highwater.object.storage.ca.file",

@@ -16,9 +16,7 @@ use super::connections::Connections;
 use super::credentials::Chain;
 use super::faults::{Script, Server, refusal, response, serve};
 use super::{Bucket, client_options};
-use crate::{
-    CredentialSource, IoClass, MemoryStorage, ObjectKey, ObjectStorage, Ports, PutMode, S3Config,
-};
+use crate::{CredentialSource, IoClass, ObjectKey, ObjectStorage, Ports, PutMode, S3Config};
 
 const REFUSED: &str = "refused: ";
 const PUTS_MAX: u32 = 2000;
@@ -135,7 +133,7 @@ async fn process_that_writes() {
     }
     let ports = Ports {
         device: Arc::new(RealDevice),
-        memory: Arc::<MemoryStorage>::default(),
+        memory: None,
         clock: WallClock::system(),
         tasks: Tasks::default(),
         rng: SeededRng::from_seed(1),
