@@ -343,6 +343,22 @@ impl ImageBuilder {
         assert!(moved.iter().all(Result::is_ok), "{moved:?}");
     }
 
+    /// Opens all partitions that a live node leads: its epoch holds them from then on.
+    pub(crate) fn open_led(&mut self, node: i32) {
+        let epoch = self.last_epoch(node);
+        let image = self.image.clone();
+        let led = image.partitions();
+        let led = led.filter(|one| one.leader == Some((NodeId(node), epoch)));
+        let streams = led.map(|one| StreamEpoch {
+            stream: one.stream.0,
+            leader_epoch: one.leader_epoch.0,
+        });
+        self.apply(Action::OpenStreams(OpenStreams {
+            node_epoch: epoch.0,
+            streams: streams.collect(),
+        }));
+    }
+
     /// Lets the leaders hand over all partitions that are to move.
     pub(crate) fn end_moves(&mut self) {
         let image = self.image.clone();

@@ -2,11 +2,13 @@
 //! Source: schema/unregister_broker_request.kmsg; KIP-500, KIP-631; `ReplicationControlManager.unregisterBroker`.
 //! Behaviour: the request is answered when this node's image no longer has the broker.
 //! Deviations from Apache Kafka: only a broker that has ended for good is unregistered, because acknowledged records may be
-//! in its log alone. A broker that runs is refused with DUPLICATE_BROKER_REGISTRATION; one whose write-ahead log waits on
-//! its disk, with POLICY_VIOLATION; one that others are still taking over, with REQUEST_TIMED_OUT, upon which clients try
-//! again. Messages say what to do. (Kafka unregisters a broker that runs; it registers again only when it restarts.)
+//! in its log alone. A broker that runs is refused with DUPLICATE_BROKER_REGISTRATION; one whose partitions wait for the
+//! write-ahead log on its disk, with POLICY_VIOLATION; one that others are still taking over, with REQUEST_TIMED_OUT, upon
+//! which clients try again. Messages say what to do. (Kafka unregisters a broker that runs; it registers again only when it
+//! restarts.) The log of a broker that has handed over all its partitions holds nothing that is needed, and is given up
+//! with it (D5).
 
-use highwater_kraft_meta::command::{UnregisterNode, WalKind};
+use highwater_kraft_meta::command::{GiveUpEpoch, UnregisterNode, WalKind};
 use highwater_kraft_meta::{Action, MetadataImage};
 use highwater_protocol::ErrorCode;
 use highwater_protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
@@ -52,20 +54,24 @@ async fn unregister(ctx: &RequestContext, node: i32) -> Result<(), Refusal> {
         let reason = refusal.message.as_deref();
         tracing::info!(node_id = node, reason, "broker is not unregistered");
     }
-    checked?;
-    let command = Action::UnregisterNode(UnregisterNode { node });
-    let done = ctx.broker.change(command, Instant::now() + WITHIN).await;
-    // the broker has started again since this node looked
-    done.map_err(|refusal| match refusal.code {
-        ErrorCode::NotLeaderOrFollower => runs(NodeId(node)),
-        _ => refusal,
-    })?;
+    let give_up = checked?.map(Action::GiveUpEpoch);
+    let unregister = Action::UnregisterNode(UnregisterNode { node });
+    let deadline = Instant::now() + WITHIN;
+    for command in give_up.into_iter().chain([unregister]) {
+        let done = ctx.broker.change(command, deadline).await;
+        // the broker has started again since this node looked
+        done.map_err(|refusal| match refusal.code {
+            ErrorCode::NotLeaderOrFollower => runs(NodeId(node)),
+            _ => refusal,
+        })?;
+    }
     tracing::info!(node_id = node, "broker unregistered");
     Ok(())
 }
 
-/// Checks that a broker is registered and has ended for good.
-fn check(image: &MetadataImage, id: NodeId) -> Result<(), Refusal> {
+/// Checks that a broker is registered and has ended for good. Returns how its log is given up before, if it has one on its
+/// disk; no partition waits for that log.
+fn check(image: &MetadataImage, id: NodeId) -> Result<Option<GiveUpEpoch>, Refusal> {
     let Some(node) = image.node(id) else {
         let why = format!("Broker ID {id} is not currently registered");
         return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, why));
@@ -73,23 +79,29 @@ fn check(image: &MetadataImage, id: NodeId) -> Result<(), Refusal> {
     if node.is_live() {
         return Err(runs(id));
     }
-    let Some((epoch, unclosed)) = node.unclosed().last() else {
-        return Ok(());
+    if node
+        .unclosed()
+        .any(|(_, epoch)| epoch.wal == WalKind::Object)
+    {
+        let why =
+            format!("The other brokers are still taking over what broker {id} wrote; try again.");
+        return Err(Refusal::new(ErrorCode::RequestTimedOut, why));
+    }
+    let Some(epoch) = node.last_on_disk() else {
+        return Ok(None);
     };
-    let (code, why) = match unclosed.wal {
-        WalKind::Disk => (
-            ErrorCode::PolicyViolation,
-            format!(
-                "The write-ahead log of broker {id} is on its disk, and acknowledged records may be in it alone. Start the \
-                 broker once more and stop it, or give the log up: highwater give-up --node {id} --epoch {epoch}"
-            ),
-        ),
-        WalKind::Object => (
-            ErrorCode::RequestTimedOut,
-            format!("The other brokers are still taking over what broker {id} wrote; try again."),
-        ),
-    };
-    Err(Refusal::new(code, why))
+    if !image.held_on_disk(node).is_empty() {
+        let why = format!(
+            "The write-ahead log of broker {id} is on its disk, and acknowledged records may be in it alone. Start the \
+             broker once more, have it hand its partitions over by: highwater drain {id}, and stop it; or give the log up: \
+             highwater give-up --node {id} --epoch {epoch}"
+        );
+        return Err(Refusal::new(ErrorCode::PolicyViolation, why));
+    }
+    Ok(Some(GiveUpEpoch {
+        node: id.0,
+        epoch: epoch.0,
+    }))
 }
 
 fn runs(id: NodeId) -> Refusal {
@@ -102,8 +114,15 @@ fn runs(id: NodeId) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use highwater_types::NodeEpoch;
+
     use super::*;
     use crate::fixture::ImageBuilder;
+
+    fn log_of(images: &ImageBuilder, id: i32) -> Option<NodeEpoch> {
+        let checked = check(&images.image(), NodeId(id)).expect("may be unregistered");
+        checked.map(|give_up| NodeEpoch(give_up.epoch))
+    }
 
     fn refused(images: &ImageBuilder, id: i32) -> Option<(ErrorCode, String)> {
         let refusal = check(&images.image(), NodeId(id)).err()?;
@@ -115,6 +134,8 @@ mod tests {
     fn only_a_broker_that_has_ended_for_good_is_unregistered() {
         let mut images = ImageBuilder::default();
         let epoch = images.register(1, &[("PLAINTEXT", "host", 9092)]);
+        images.create("t", &[&[1]]);
+        images.open_led(1);
         let (code, _) = refused(&images, 2).expect("is unknown");
         assert_eq!(code, ErrorCode::BrokerIdNotRegistered);
         let (code, why) = refused(&images, 1).expect("runs");
@@ -126,6 +147,16 @@ mod tests {
         let way_out = format!("highwater give-up --node 1 --epoch {epoch}");
         assert!(why.ends_with(&way_out), "{why}");
         images.give_up(1, epoch);
-        assert_eq!(refused(&images, 1), None);
+        assert_eq!(log_of(&images, 1), None);
+    }
+
+    // D5: no partition waits for the log
+    #[test]
+    fn the_log_of_a_broker_that_holds_no_partition_is_given_up_with_it() {
+        let mut images = ImageBuilder::default();
+        let epoch = images.register(1, &[("PLAINTEXT", "host", 9092)]);
+        images.create("t", &[&[1]]);
+        images.fence(1);
+        assert_eq!(log_of(&images, 1), Some(epoch));
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use highwater_broker::node::{GivingUp, Machine};
 use highwater_client::{Connection, EARLIEST};
 use highwater_protocol::ErrorCode;
+use highwater_protocol::messages::UnregisterBrokerRequest;
 use highwater_protocol::records::BatchHeader;
 use highwater_tests::{
     TestNode, commit, fetch, offset_at, producer_fields, producer_id, records, until,
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 
 use super::admin::delete_records;
 use super::directories::{broker, end, kill, produce};
-use super::roles::{broker_settings, store};
+use super::roles::{broker_settings, controller, store};
 use super::starts::refusal;
 use super::{T0, producer_batch};
 
@@ -321,4 +322,45 @@ fn walk(dir: &Path) -> Result<usize> {
         }
     }
     Ok(count)
+}
+
+// KIP-500's UnregisterBroker: a log on a disk that no partition waits for is given up with its broker
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_on_the_disk_wal_that_has_handed_over_its_partitions_is_unregistered() -> Result<()>
+{
+    let objects = TempDir::new()?;
+    let store = store(&objects);
+    let controller = controller(TempDir::new()?, &store, 0).await?;
+    let start = async |id, dir| broker(id, "disk", dir, &store, controller.address).await;
+    let (second, third) = (
+        start(2, TempDir::new()?).await?,
+        start(3, TempDir::new()?).await?,
+    );
+    // the partitions are given to the brokers in turn
+    second.create_topic("t", 2, &[]).await?;
+    produce(&third, 1).await?;
+    let unregister = async || {
+        let request = UnregisterBrokerRequest { broker_id: 3 };
+        let answer = second.client().await?.call(&request, 0).await?;
+        anyhow::Ok(ErrorCode::from_code(answer.error_code))
+    };
+    let dir = kill(third);
+    until("its session is over", async || {
+        Ok(unregister().await? != Some(ErrorCode::DuplicateBrokerRegistration))
+    })
+    .await?;
+    // the record is in its log alone
+    assert_eq!(unregister().await?, Some(ErrorCode::PolicyViolation));
+    let third = start(3, dir).await?;
+    produce(&third, 1).await?;
+    let dir = third.stop().await?;
+    assert_eq!(unregister().await?, Some(ErrorCode::None));
+    assert_eq!(unregister().await?, Some(ErrorCode::BrokerIdNotRegistered));
+    assert_eq!(end(&second, 1).await?, 2, "nothing is lost, nor skipped");
+    // it may come back
+    let third = start(3, dir).await?;
+    drop(third.stop().await?);
+    drop(second.stop().await?);
+    drop(controller.stop().await?);
+    Ok(())
 }
