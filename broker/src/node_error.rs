@@ -72,6 +72,19 @@ pub enum NodeError {
         /// The id of this start's.
         given: Uuid,
     },
+    /// The data directory has the log of another node, which is still needed (D2).
+    #[error(
+        "highwater.data.dir: {dir} is the data directory of node {owner}, whose write-ahead log in it is still needed, and \
+         not of node {node}: start node {owner} with it, and give this node a directory of its own"
+    )]
+    OfOtherNode {
+        /// The data directory of this start.
+        dir: String,
+        /// The node that starts.
+        node: NodeId,
+        /// The node whose log is in it.
+        owner: NodeId,
+    },
     /// The data directory is a copy of one in which a process runs, and its write-ahead log lacks what that process writes
     /// (E2).
     #[error(

@@ -113,10 +113,11 @@ pub(crate) async fn changed(metadata: &dyn MetadataStore, node: NodeId, since: N
     drop(changed.await);
 }
 
-/// Checks that a start has the data directory with the node's disk WAL, if that is not closed (D2).
+/// Checks that a start has the data directory with the node's disk WAL, if that is not closed, and not one that has another
+/// node's (D2).
 ///
 /// # Errors
-/// [`NodeError::OtherDirectory`].
+/// [`NodeError::OtherDirectory`] or [`NodeError::OfOtherNode`].
 pub(crate) fn check_directory(
     config: &Config,
     image: &MetadataImage,
@@ -130,7 +131,21 @@ pub(crate) fn check_directory(
             command::uuid(recorded),
             given,
         )),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => {
+            let has_it = |node: &NodeImage| {
+                let bound = node.bound_to();
+                bound.is_some_and(|(_, recorded)| *recorded == given.0)
+            };
+            match image.nodes().find(|(_, node)| has_it(node)) {
+                Some((owner, _)) => Err(NodeError::OfOtherNode {
+                    dir: config.data_dir.display().to_string(),
+                    node: config.node_id,
+                    owner,
+                }),
+                None => Ok(()),
+            }
+        }
     }
 }
 

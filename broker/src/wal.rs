@@ -55,7 +55,7 @@ pub(crate) async fn until_caught_up(metadata: &dyn MetadataStore, mut told: impl
             Ok(answer) => answer,
             Err(_elapsed) => {
                 told(
-                    "this node's metadata is not as new as the active controller's yet".to_owned(),
+                    "no active controller answers, or this node does not have all of its metadata yet".to_owned(),
                 );
                 caught_up.await
             }

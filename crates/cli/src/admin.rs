@@ -56,7 +56,7 @@ pub(crate) fn topics(args: &TopicsArgs) -> anyhow::Result<()> {
 /// Removes the brokers from some id on from the cluster, once each of them is stopped.
 pub(crate) fn unregister(args: &UnregisterArgs) -> anyhow::Result<()> {
     Bootstrap::of(&args.cluster)?.attempt(&async |cluster| {
-        let mut running = Vec::new();
+        let (mut running, mut refused) = (Vec::new(), None);
         for broker in brokers(cluster).await? {
             let id = broker.broker_id;
             if id < args.from {
@@ -68,9 +68,15 @@ pub(crate) fn unregister(args: &UnregisterArgs) -> anyhow::Result<()> {
             }
             let request = UnregisterBrokerRequest { broker_id: id };
             let answer = cluster.call(&request, 0).await?;
-            judge(answer.error_code, answer.error_message.as_deref())
-                .with_context(|| format!("cannot unregister broker {id}"))?;
-            say(&format!("Broker {id} is no longer registered.\n"))?;
+            let judged = judge(answer.error_code, answer.error_message.as_deref());
+            match judged.with_context(|| format!("cannot unregister broker {id}")) {
+                Ok(()) => say(&format!("Broker {id} is no longer registered.\n"))?,
+                // the others don't wait for it
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         ensure!(running.is_empty(), "these brokers still run: {running:?}");
         Ok(())

@@ -357,8 +357,18 @@ async fn a_broker_on_the_disk_wal_that_has_handed_over_its_partitions_is_unregis
     assert_eq!(unregister().await?, Some(ErrorCode::None));
     assert_eq!(unregister().await?, Some(ErrorCode::BrokerIdNotRegistered));
     assert_eq!(end(&second, 1).await?, 2, "nothing is lost, nor skipped");
+    // D2: the directory of the other broker is not this one's, though its own log is gone
+    produce(&second, 0).await?;
+    let of_second = kill(second);
+    let lent = TempDir::new()?;
+    std::os::unix::fs::symlink(of_second.path().join("data"), lent.path().join("data"))?;
+    let refused = start(3, lent).await.map(drop).expect_err("is refused");
+    let told = format!("{refused:#}");
+    assert!(told.contains("is the data directory of node 2"), "{told}");
     // it may come back
     let third = start(3, dir).await?;
+    let second = start(2, of_second).await?;
+    assert_eq!(end(&second, 0).await?, 1);
     drop(third.stop().await?);
     drop(second.stop().await?);
     drop(controller.stop().await?);
