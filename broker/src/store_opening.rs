@@ -71,9 +71,6 @@ pub(crate) async fn record(
                 own: image.cluster(),
             }));
         }
-        if store.is_zero() {
-            return Ok(());
-        }
         let claim = ClaimStore {
             store: store.0.to_vec(),
         };

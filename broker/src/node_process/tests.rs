@@ -568,3 +568,30 @@ async fn a_fenced_node_whose_start_is_refused_ends_the_process() {
     assert!(why.contains("(R3)"), "{why}");
     process.stop().await.expect("there is nothing to stop");
 }
+
+// D2: the default is a directory of the node's own
+#[tokio::test]
+async fn a_node_that_is_one_of_several_does_not_start_without_a_store_that_is_set() {
+    for (roles, voters, listeners) in [
+        ("controller", "1@127.0.0.1:1", "CONTROLLER://127.0.0.1:0"),
+        ("broker", "2@127.0.0.1:1", "PLAINTEXT://127.0.0.1:0"),
+        (
+            "broker,controller",
+            "1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:3",
+            "CONTROLLER://127.0.0.1:0,PLAINTEXT://127.0.0.1:0",
+        ),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = [
+            ("process.roles", roles),
+            ("node.id", "1"),
+            ("controller.listener.names", "CONTROLLER"),
+            ("controller.quorum.voters", voters),
+            ("listeners", listeners),
+        ];
+        let config = fixture::config(dir.path(), &settings);
+        let refused = NodeProcess::start(config, Machine::real()).await;
+        let refused = refused.map(drop).expect_err("is refused");
+        assert!(matches!(refused, NodeError::OwnStore), "{roles}: {refused}");
+    }
+}

@@ -258,35 +258,6 @@ async fn a_store_that_is_not_the_recorded_one_is_refused_though_it_has_a_claim()
     Ok(())
 }
 
-// D2: the default is a directory of the node's own
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_one_of_several_does_not_start_without_a_store_that_is_set() -> Result<()> {
-    for (roles, voters, listeners) in [
-        ("controller", "1@127.0.0.1:1", "CONTROLLER://127.0.0.1:0"),
-        ("broker", "2@127.0.0.1:1", "PLAINTEXT://127.0.0.1:0"),
-        (
-            "broker,controller",
-            "1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:3",
-            "CONTROLLER://127.0.0.1:0,PLAINTEXT://127.0.0.1:0",
-        ),
-    ] {
-        let settings = [
-            ("process.roles", roles),
-            ("node.id", "1"),
-            ("controller.listener.names", "CONTROLLER"),
-            ("controller.quorum.voters", voters),
-            ("listeners", listeners),
-        ];
-        let refused = TestNode::start_in(TempDir::new()?, &settings, Machine::real()).await;
-        let refused = format!("{:#}", refused.map(drop).expect_err("is refused"));
-        assert!(
-            refused.contains("highwater.object.storage: it is not set"),
-            "{roles}: {refused}"
-        );
-    }
-    Ok(())
-}
-
 // A broker on the object WAL keeps nothing that matters on its own disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_on_the_object_wal_starts_again_with_an_empty_directory() -> Result<()> {
