@@ -73,8 +73,8 @@ pub(crate) async fn register(
         match registered.await {
             Err(ProposeError::Rejected(Rejection::InSession(epoch))) => {
                 let image = metadata.image();
-                let bound = image.node(config.node_id).and_then(NodeImage::bound_to);
-                if bound.is_some_and(|(_, recorded)| recorded == directory.id.0) {
+                let node = image.node(config.node_id);
+                if node.is_some_and(|node| is_bound(node, directory.id)) {
                     return Err(ProposeError::Rejected(Rejection::InSession(epoch)));
                 }
                 if !has_waited {
@@ -124,29 +124,31 @@ pub(crate) fn check_directory(
     given: Uuid,
 ) -> Result<(), NodeError> {
     let node = image.node(config.node_id);
-    match node.and_then(NodeImage::bound_to) {
-        Some((epoch, recorded)) if *recorded != given.0 => Err(other_directory(
-            config,
-            epoch,
-            command::uuid(recorded),
-            given,
-        )),
-        Some(_) => Ok(()),
-        None => {
-            let has_it = |node: &NodeImage| {
-                let bound = node.bound_to();
-                bound.is_some_and(|(_, recorded)| *recorded == given.0)
-            };
-            match image.nodes().find(|(_, node)| has_it(node)) {
-                Some((owner, _)) => Err(NodeError::OfOtherNode {
-                    dir: config.data_dir.display().to_string(),
-                    node: config.node_id,
-                    owner,
-                }),
-                None => Ok(()),
-            }
-        }
+    if let Some((epoch, recorded)) = node.and_then(NodeImage::bound_to) {
+        return match *recorded == given.0 {
+            true => Ok(()),
+            false => Err(other_directory(
+                config,
+                epoch,
+                command::uuid(recorded),
+                given,
+            )),
+        };
     }
+    match image.nodes().find(|(_, node)| is_bound(node, given)) {
+        Some((owner, _)) => Err(NodeError::OfOtherNode {
+            dir: config.data_dir.display().to_string(),
+            node: config.node_id,
+            owner,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a data directory has the log of a node, as long as that log is needed (D2).
+fn is_bound(node: &NodeImage, directory: Uuid) -> bool {
+    let bound = node.bound_to();
+    bound.is_some_and(|(_, recorded)| *recorded == directory.0)
 }
 
 /// The reason why a start with this data directory is refused.

@@ -455,6 +455,7 @@ mod tests {
     use super::*;
     use crate::faulty_metadata::{self, FaultyMetadata};
     use crate::fixture::config;
+    use crate::node::Node;
 
     // D2, R3: to an image that lags, the node's own log would look newer than the metadata
     #[tokio::test]
@@ -484,5 +485,32 @@ mod tests {
         let (_, logs) = found.expect("nothing refuses it");
         assert_eq!(logs.expect("it is a broker").after, epoch);
         metadata.shutdown().await.expect("stops");
+    }
+
+    // D2: the default is a directory of the node's own
+    #[tokio::test]
+    async fn a_node_that_is_one_of_several_does_not_start_without_a_store_that_is_set() {
+        for (roles, voters, listeners) in [
+            ("controller", "1@127.0.0.1:1", "CONTROLLER://127.0.0.1:0"),
+            ("broker", "2@127.0.0.1:1", "PLAINTEXT://127.0.0.1:0"),
+            (
+                "broker,controller",
+                "1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:3",
+                "CONTROLLER://127.0.0.1:0,PLAINTEXT://127.0.0.1:0",
+            ),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let settings = [
+                ("process.roles", roles),
+                ("node.id", "1"),
+                ("controller.listener.names", "CONTROLLER"),
+                ("controller.quorum.voters", voters),
+                ("listeners", listeners),
+            ];
+            let config = config(dir.path(), &settings);
+            let refused = Node::start(config, Machine::real()).await;
+            let refused = refused.map(drop).expect_err("is refused");
+            assert!(matches!(refused, NodeError::OwnStore), "{roles}: {refused}");
+        }
     }
 }

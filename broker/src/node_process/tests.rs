@@ -502,6 +502,16 @@ async fn a_fenced_node_that_stops_while_it_reads_its_log_leaves_the_directory_lo
     assert!(matches!(refused, NodeError::InUse(_)), "{refused}");
 }
 
+/// The number of files that a write-ahead log has made.
+fn log_files(dir: &Path) -> usize {
+    let files = std::fs::read_dir(dir)
+        .expect("lists")
+        .map(|file| file.expect("lists").path());
+    files
+        .filter(|path| path.extension().is_some_and(|it| it == "log"))
+        .count()
+}
+
 // E2: the log of another directory may lack records that this process has acknowledged
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_node_whose_data_directory_was_replaced_ends_the_process() {
@@ -516,15 +526,19 @@ async fn a_fenced_node_whose_data_directory_was_replaced_ends_the_process() {
         let config = fixture::config(&data, &settings);
         let (mut process, address) = with_topic(config, Machine::real()).await;
         produce(address).await;
+        // the log makes its second file after the first record; without a place for it the log ends the process (D3)
+        while log_files(&data.join("wal")) < 2 {
+            tokio::task::yield_now().await;
+        }
+        // the log has finished that file when it takes another record
+        produce(address).await;
         std::fs::rename(&data, dir.path().join("former")).expect("is moved");
         if is_replaced {
             std::fs::create_dir(&data).expect("is made");
         }
         fence(&process).await;
         let why = ends(&mut process).await;
-        // the log, too, ends the process if it was just about to make its next file (D3)
-        let is_told = ["it was moved, deleted or replaced", "wal/next.new"];
-        assert!(is_told.iter().any(|told| why.contains(told)), "{why}");
+        assert!(why.contains("it was moved, deleted or replaced"), "{why}");
     }
 }
 
@@ -567,31 +581,4 @@ async fn a_fenced_node_whose_start_is_refused_ends_the_process() {
     let why = ends(&mut process).await;
     assert!(why.contains("(R3)"), "{why}");
     process.stop().await.expect("there is nothing to stop");
-}
-
-// D2: the default is a directory of the node's own
-#[tokio::test]
-async fn a_node_that_is_one_of_several_does_not_start_without_a_store_that_is_set() {
-    for (roles, voters, listeners) in [
-        ("controller", "1@127.0.0.1:1", "CONTROLLER://127.0.0.1:0"),
-        ("broker", "2@127.0.0.1:1", "PLAINTEXT://127.0.0.1:0"),
-        (
-            "broker,controller",
-            "1@127.0.0.1:1,2@127.0.0.1:2,3@127.0.0.1:3",
-            "CONTROLLER://127.0.0.1:0,PLAINTEXT://127.0.0.1:0",
-        ),
-    ] {
-        let dir = tempfile::tempdir().expect("a directory");
-        let settings = [
-            ("process.roles", roles),
-            ("node.id", "1"),
-            ("controller.listener.names", "CONTROLLER"),
-            ("controller.quorum.voters", voters),
-            ("listeners", listeners),
-        ];
-        let config = fixture::config(dir.path(), &settings);
-        let refused = NodeProcess::start(config, Machine::real()).await;
-        let refused = refused.map(drop).expect_err("is refused");
-        assert!(matches!(refused, NodeError::OwnStore), "{roles}: {refused}");
-    }
 }

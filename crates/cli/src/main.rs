@@ -120,7 +120,8 @@ enum Command {
     ///
     /// A node that runs an earlier program, or a controller that does not answer, holds this back; the command waits for it,
     /// as long as --timeout says.
-    /// Earlier programs can't be started on the cluster afterwards. `kafka-features upgrade --feature metadata.version=LEVEL` does the same.
+    /// Earlier programs can't be started on the cluster afterwards. `kafka-features upgrade --feature
+    /// metadata.version=LEVEL` does the same.
     Finalize(ClusterArgs),
     /// Write a record to the topic highwater-check, and read it back.
     Check(ClusterArgs),

@@ -61,6 +61,13 @@ pub(super) async fn end(node: &TestNode, partition: i32) -> Result<i64> {
     Ok(offset)
 }
 
+/// A link to a node's data directory, because an attempt to start with it leaves the directory behind.
+pub(super) fn lent(dir: &TempDir) -> Result<TempDir> {
+    let lent = TempDir::new()?;
+    std::os::unix::fs::symlink(dir.path().join("data"), lent.path().join("data"))?;
+    Ok(lent)
+}
+
 /// The id of a node's data directory.
 fn id_of(dir: &Path) -> Result<String> {
     let text = std::fs::read_to_string(dir.join("data").join("meta.properties"))?;
@@ -99,12 +106,6 @@ async fn brokers_whose_directories_are_swapped_do_not_start_and_lose_nothing() -
     }
     let (of_second, of_third) = (kill(second), kill(third));
     let (second, third) = (id_of(of_second.path())?, id_of(of_third.path())?);
-    // an attempt leaves the directory behind, and a link to it takes its place
-    let lent = |dir: &TempDir| -> Result<TempDir> {
-        let lent = TempDir::new()?;
-        std::os::unix::fs::symlink(dir.path().join("data"), lent.path().join("data"))?;
-        Ok(lent)
-    };
     for _ in 0..2 {
         refused(start(2, lent(&of_third)?).await, 2, &second);
         refused(start(3, lent(&of_second)?).await, 3, &third);

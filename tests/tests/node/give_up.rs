@@ -14,7 +14,7 @@ use highwater_tests::{
 use tempfile::TempDir;
 
 use super::admin::delete_records;
-use super::directories::{broker, end, kill, produce};
+use super::directories::{broker, end, kill, lent, produce};
 use super::roles::{broker_settings, controller, store};
 use super::starts::refusal;
 use super::{T0, producer_batch};
@@ -360,9 +360,8 @@ async fn a_broker_on_the_disk_wal_that_has_handed_over_its_partitions_is_unregis
     // D2: the directory of the other broker is not this one's, though its own log is gone
     produce(&second, 0).await?;
     let of_second = kill(second);
-    let lent = TempDir::new()?;
-    std::os::unix::fs::symlink(of_second.path().join("data"), lent.path().join("data"))?;
-    let refused = start(3, lent).await.map(drop).expect_err("is refused");
+    let refused = start(3, lent(&of_second)?).await;
+    let refused = refused.map(drop).expect_err("is refused");
     let told = format!("{refused:#}");
     assert!(told.contains("is the data directory of node 2"), "{told}");
     // it may come back
