@@ -72,18 +72,21 @@ pub enum NodeError {
         /// The id of this start's.
         given: Uuid,
     },
-    /// The data directory has the log of another node, which is still needed (D2).
+    /// The data directory has the id of another node's, whose log is not closed (D2).
     #[error(
-        "highwater.data.dir: {dir} is the data directory of node {owner}, whose write-ahead log in it is still needed, and \
-         not of node {node}: start node {owner} with it, and give this node a directory of its own"
+        "highwater.data.dir: {dir} is the data directory of node {owner}, or a copy of it, and not of node {node}: what node \
+         {owner} has acknowledged may be in its write-ahead log alone. Give node {node} a directory of its own. If node \
+         {owner} is gone for good, `highwater give-up --node {owner} --epoch {epoch}` says what is lost with its log"
     )]
     OfOtherNode {
         /// The data directory of this start.
         dir: String,
         /// The node that starts.
         node: NodeId,
-        /// The node whose log is in it.
+        /// The other node.
         owner: NodeId,
+        /// That node's last epoch on a disk WAL that is not closed.
+        epoch: NodeEpoch,
     },
     /// The data directory is a copy of one in which a process runs, and its write-ahead log lacks what that process writes
     /// (E2).

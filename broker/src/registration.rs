@@ -74,7 +74,7 @@ pub(crate) async fn register(
             Err(ProposeError::Rejected(Rejection::InSession(epoch))) => {
                 let image = metadata.image();
                 let node = image.node(config.node_id);
-                if node.is_some_and(|node| is_bound(node, directory.id)) {
+                if node.is_some_and(|node| bound_by(node, directory.id).is_some()) {
                     return Err(ProposeError::Rejected(Rejection::InSession(epoch)));
                 }
                 if !has_waited {
@@ -113,8 +113,8 @@ pub(crate) async fn changed(metadata: &dyn MetadataStore, node: NodeId, since: N
     drop(changed.await);
 }
 
-/// Checks that a start has the data directory with the node's disk WAL, if that is not closed, and not one that has another
-/// node's (D2).
+/// Checks that a start has the data directory with the node's disk WAL, if that is not closed, and otherwise not one with
+/// another node's (D2).
 ///
 /// # Errors
 /// [`NodeError::OtherDirectory`] or [`NodeError::OfOtherNode`].
@@ -125,30 +125,28 @@ pub(crate) fn check_directory(
 ) -> Result<(), NodeError> {
     let node = image.node(config.node_id);
     if let Some((epoch, recorded)) = node.and_then(NodeImage::bound_to) {
-        return match *recorded == given.0 {
+        let recorded = command::uuid(recorded);
+        return match recorded == given {
             true => Ok(()),
-            false => Err(other_directory(
-                config,
-                epoch,
-                command::uuid(recorded),
-                given,
-            )),
+            false => Err(other_directory(config, epoch, recorded, given)),
         };
     }
-    match image.nodes().find(|(_, node)| is_bound(node, given)) {
-        Some((owner, _)) => Err(NodeError::OfOtherNode {
+    let bound = |(owner, node)| Some((owner, bound_by(node, given)?));
+    match image.nodes().find_map(bound) {
+        Some((owner, epoch)) => Err(NodeError::OfOtherNode {
             dir: config.data_dir.display().to_string(),
             node: config.node_id,
             owner,
+            epoch,
         }),
         None => Ok(()),
     }
 }
 
-/// Whether a data directory has the log of a node, as long as that log is needed (D2).
-fn is_bound(node: &NodeImage, directory: Uuid) -> bool {
+/// The epoch for whose log a node needs the data directory with this id (D2).
+fn bound_by(node: &NodeImage, directory: Uuid) -> Option<NodeEpoch> {
     let bound = node.bound_to();
-    bound.is_some_and(|(_, recorded)| *recorded == directory.0)
+    bound.and_then(|(epoch, recorded)| (*recorded == directory.0).then_some(epoch))
 }
 
 /// The reason why a start with this data directory is refused.

@@ -338,7 +338,8 @@ impl FoundLogs {
     }
 }
 
-/// Reads the log on the node's own disk, after a look whether the metadata knows it in another data directory.
+/// Reads the log on the node's own disk, after a look whether the metadata knows it in another data directory, or another
+/// node's in this one.
 async fn read_disk<'a>(
     config: &'a Config,
     machine: &'a Machine,

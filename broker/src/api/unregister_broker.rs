@@ -93,8 +93,8 @@ fn check(image: &MetadataImage, id: NodeId) -> Result<Option<GiveUpEpoch>, Refus
     if !image.held_on_disk(node).is_empty() {
         let why = format!(
             "The write-ahead log of broker {id} is on its disk, and acknowledged records may be in it alone. Start the \
-             broker once more, have it hand its partitions over by `highwater drain {id}`, and stop it; or give the log up. \
-             Both commands need the --config of a node: highwater give-up --node {id} --epoch {epoch}"
+             broker once more, have it hand its partitions over, and stop it; or give the log up. With the --config of a \
+             node, the commands are: highwater drain {id}, and highwater give-up --node {id} --epoch {epoch}"
         );
         return Err(Refusal::new(ErrorCode::PolicyViolation, why));
     }

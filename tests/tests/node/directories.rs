@@ -61,7 +61,7 @@ pub(super) async fn end(node: &TestNode, partition: i32) -> Result<i64> {
     Ok(offset)
 }
 
-/// A link to a node's data directory, because an attempt to start with it leaves the directory behind.
+/// A directory that links to a node's data directory, because a start that is refused removes the one that it was given.
 pub(super) fn lent(dir: &TempDir) -> Result<TempDir> {
     let lent = TempDir::new()?;
     std::os::unix::fs::symlink(dir.path().join("data"), lent.path().join("data"))?;
